@@ -1,0 +1,91 @@
+"""The command line: thin, every command calls one function elsewhere. Experiments themselves are notebooks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cvsa import __version__
+from cvsa.errors import CVSAError
+
+
+class _OneLineErrors(click.Group):
+    """Turns a user's mistake into one line and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except CVSAError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="cvsa")
+def main() -> None:
+    """Companion to "Exploring Localization for Self-supervised Fine-grained Contrastive Learning" (CVSA).
+
+    Experiments are notebooks, run with papermill:
+
+    \b
+      papermill notebooks/pretrain.ipynb out.ipynb -p row "BYOL+CVSA" -p epochs 5
+      papermill --help-notebook notebooks/pretrain.ipynb
+
+    These commands list what there is and run whole presets.
+    """
+
+
+@main.command()
+def rows() -> None:
+    """List the catalogue: every row of the paper's tables that this version runs."""
+    from cvsa.methods.catalogue import ALIASES, ROWS
+
+    click.echo(f"{'row':<12} {'base':<8} {'views':<20} {'L_Align':>7}  about")
+    for name, row in ROWS.items():
+        click.echo(f"{name:<12} {row.base:<8} {row.view:<20} {row.align_weight:>7g}  {row.about}; {row.source}")
+    for alias, name in ALIASES.items():
+        click.echo(f"{alias} is another name for {name}.")
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["pretrain", "finetune", "probe"]))
+def params(kind: str) -> None:
+    """Print a notebook's parameters cell: name, type and help of each parameter."""
+    from cvsa.config import KINDS, parameter_cell
+
+    click.echo(parameter_cell(next(model for model, name in KINDS.items() if name == kind)))
+
+
+@main.command()
+def presets() -> None:
+    """List the presets: the same experiments at different sizes."""
+    from cvsa.config import PRESETS
+
+    for name, preset in PRESETS.items():
+        click.echo(f"{name:<6} {preset['about']}")
+
+
+@main.command()
+@click.option("--preset", default="tiny", show_default=True, help="Size of the experiments, see `cvsa presets`.")
+@click.option("--jobs", default=None, type=click.IntRange(min=1), help="Runs at a time; each uses one thread.  [default: all cores]")
+@click.option("--dry-run", is_flag=True, help="Only list what would run.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Draw the book's tables and figures at the end.")
+def reproduce(preset: str, jobs: int | None, dry_run: bool, report: bool) -> None:
+    """Run every experiment of a preset that is missing or has changed, then draw the report.
+
+    Interrupt it at any time: the same command goes on where it stopped.
+    """
+    from cvsa.reproduce import reproduce as run
+
+    sys.exit(run(preset, jobs=jobs, dry_run=dry_run, report=report))
+
+
+@main.command()
+@click.option("--preset", default="tiny", show_default=True, help="Preset whose records are drawn as the live ones.")
+def report(preset: str) -> None:
+    """Draw the book's tables, figures and numbers from records (no experiment runs)."""
+    from cvsa.report.pages import draw
+
+    draw(preset, Path.cwd())

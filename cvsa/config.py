@@ -1,0 +1,245 @@
+"""Configuration as data: one pydantic model per kind of experiment, presets, one way to resolve them.
+
+Values are layered: preset, then the preset's recipe for the row's base, then the row, then what the caller gives.
+A field's description is its help text, with unit and range; notebooks' parameter cells carry the same names.
+This module imports no torch, so that the command line and the workflow start fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cvsa.errors import CVSAError, one_line
+from cvsa.methods.catalogue import Base, View, find_row, slug
+
+
+class DataConfig(BaseModel):
+    """Which images, at which size, with which saliency."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    dataset: Literal["synthbirds", "synthscenes", "folder"] = Field("synthbirds", description="data set; 'folder' reads your photographs from root")
+    root: Path | None = Field(None, description="folder of photographs in ImageFolder layout (dataset 'folder' only)")
+    saliency: Literal["auto", "masks", "boxes", "predicted", "none"] = Field("auto", description="saliency of a folder: masks/, boxes.csv, predicted *.npz; auto takes the first found")
+    split_file: str | None = Field(None, description="CSV of a folder's own train/test split, relative to root")
+    bank_size: int = Field(64, ge=32, le=1024, description="side of the stored images, pixels")
+    num_classes: int = Field(10, ge=2, le=200, description="classes drawn (synthetic sets)")
+    train_images: int = Field(1000, ge=2, description="training images drawn (synthetic sets)")
+    val_images: int = Field(500, ge=2, description="validation images drawn (synthetic sets)")
+    test_images: int = Field(1000, ge=2, description="test images drawn, in each test split (synthetic sets)")
+    val_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="share of a folder's training images held out for validation")
+    habitat_bias: float = Field(0.5, ge=0.0, le=1.0, description="how often a training background is the class's own habitat (SynthBirds)")
+    difficulty: str = Field("easy", description="difficulty preset of SynthBirds")
+    data_seed: int = Field(0, ge=0, description="seed of the drawn data or of the held-out split; the same for all runs of a table")
+
+    @model_validator(mode="after")
+    def _root_where_needed(self) -> DataConfig:
+        if (self.dataset == "folder") != (self.root is not None):
+            raise ValueError("dataset 'folder' needs root, and only dataset 'folder' takes root; add e.g. -p dataset folder -p root PATH")
+        return self
+
+    def data_fields(self) -> dict[str, Any]:
+        """The part of the configuration that defines the data, JSON-ready."""
+        return {k: v for k, v in self.model_dump(mode="json").items() if k in DataConfig.model_fields}
+
+
+class RunConfig(DataConfig):
+    """What every kind of run has."""
+
+    row: str = Field("BYOL+CVSA", description="row of the paper's tables, see `cvsa rows`")
+    preset: str = Field("tiny", description="size of the experiment: tiny, long, paper")
+    seed: int = Field(0, ge=0, description="seed of initialisation, sampling and augmentation")
+    backbone: str = Field("resnet_slim", description="'resnet_slim' or any timm model name")
+    image_size: int = Field(64, ge=32, le=1024, description="side of the network's input, pixels")
+    batch_size: int = Field(100, ge=2, description="images per step")
+    epochs: int = Field(20, ge=1, description="passes over the training images")
+    optimizer: Literal["sgd", "lars", "adamw"] = Field("sgd", description="optimiser")
+    lr: float = Field(0.1, gt=0, description="peak learning rate")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay; none on biases and norms")
+    warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up before the cosine, in epochs")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 = autocast; auto: where the hardware has bf16 units")
+
+    def identity(self) -> str:
+        """Twelve hex digits naming this configuration; where it runs and where its parent lies are no part of it."""
+        fields = {k: v for k, v in self.model_dump(mode="json").items() if k not in {"device", "pretrained"}}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+    def name(self) -> str:
+        """Readable name for folders: row, data, seed and identity."""
+        data = self.root.name if self.root else self.dataset
+        return f"{slug(self.row)}-{slug(data)}-s{self.seed}-{self.identity()[:6]}"
+
+
+class PretrainConfig(RunConfig):
+    """Self-supervised pre-training of one row."""
+
+    base: Base = Field("byol", description="contrastive objective")
+    view: View = Field("saliency_swap", description="generator of the two views")
+    align_weight: float = Field(0.0, ge=0, description="weight of L_Align; 0 leaves the module out")
+    crop_scale: float = Field(0.2, gt=0, le=1, description="least area of a random resized crop, share of the image")
+    swap_scale: float = Field(0.5, gt=0, le=1, description="least area of Saliency Swap's crop, share of the saliency box (the paper's ablated hyper-parameter)")
+    swap_probability: float = Field(1.0, ge=0, le=1, description="share of views made by Saliency Swap; the rest are random resized crops")
+    view_mask: Literal["rectangle", "saliency"] = Field("rectangle", description="view mask: the pasted rectangle, or the saliency inside it")
+    augmentation: Literal["byol", "moco_v2", "none"] = Field("byol", description="photometric recipe")
+    projector_hidden: int = Field(512, ge=1, description="hidden units of the projector (and of BYOL's predictor)")
+    projector_dim: int = Field(128, ge=1, description="dimension of the embedding")
+    ema_momentum: float = Field(0.99, ge=0, lt=1, description="momentum of the EMA copy; BYOL raises it to 1 by a cosine")
+    temperature: float = Field(0.2, gt=0, description="temperature of InfoNCE (MoCo v2)")
+    queue_size: int = Field(800, ge=1, description="negatives kept (MoCo v2); no larger than the training set")
+    align_dim: int = Field(256, ge=1, description="channels C of the alignment's features")
+    align_scores: Literal["normalised", "raw"] = Field("normalised", description="correlation: cosine with learned scale and bias, or raw dot product")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> PretrainConfig:
+        if self.base == "none":
+            raise ValueError("row 'Random' has nothing to pre-train; run the finetune or probe notebook with row 'Random' and no pretrained run")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
+        return self
+
+
+class EvaluationConfig(RunConfig):
+    """What starts from a pre-trained backbone, or from a random one."""
+
+    pretrained: Path | None = Field(None, description="folder of a pre-training run; empty: random initialisation")
+    parent: str | None = Field(None, description="run id of the pre-training run; filled in from its record")
+
+
+class FinetuneConfig(EvaluationConfig):
+    """Supervised fine-tuning, the paper's metric: top-1 on the test split."""
+
+    crop_scale: float = Field(0.5, gt=0, le=1, description="least area of the training crop, share of the image")
+
+
+class ProbeConfig(EvaluationConfig):
+    """What the frozen features know: linear probe and weighted kNN, of class and of habitat."""
+
+    knn_k: int = Field(20, ge=1, description="neighbours of the weighted kNN")
+    knn_temperature: float = Field(0.07, gt=0, description="temperature of the kNN's weights")
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+# A preset holds, per kind, what differs from the fields' defaults. "extends" names the preset it starts from.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "about": "SynthBirds at 64 px and a slim ResNet: the whole book in minutes on 2 CPU cores",
+        "pretrain": {"epochs": 30},
+        "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},
+        "probe": {},
+    },
+    "long": {
+        "about": "the tiny preset trained longer: made once, committed as records",
+        "extends": "tiny",
+        "pretrain": {"epochs": 150},
+    },
+    "paper": {
+        "about": "ResNet-50 at 224 px; the paper's recipe is unknown, these are the documented substitutes",
+        "all": {"backbone": "resnet50", "image_size": 224, "bank_size": 256, "batch_size": 256},
+        "pretrain": {"epochs": 200, "warmup_epochs": 10, "align_dim": 256},
+        "byol": {
+            "optimizer": "lars", "lr": 0.2, "weight_decay": 1.5e-6, "ema_momentum": 0.996, "crop_scale": 0.08,
+            "projector_hidden": 4096, "projector_dim": 256,
+        },
+        "moco_v2": {
+            "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4, "ema_momentum": 0.999, "crop_scale": 0.2, "augmentation": "moco_v2",
+            "projector_hidden": 2048, "projector_dim": 128, "queue_size": 65536, "temperature": 0.2,
+        },
+        "finetune": {"epochs": 200, "batch_size": 16, "lr": 1e-3, "weight_decay": 5e-4, "warmup_epochs": 0},
+        "probe": {},
+    },
+}  # fmt: skip
+
+KINDS: dict[type[RunConfig], str] = {PretrainConfig: "pretrain", FinetuneConfig: "finetune", ProbeConfig: "probe"}
+
+
+def _preset(name: str, kind: str, base: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise CVSAError(f"Unknown preset {name!r}. Presets: {', '.join(PRESETS)}.")
+    preset = PRESETS[name]
+    below = _preset(preset["extends"], kind, base) if "extends" in preset else {}
+    recipe = preset.get(base, {}) if kind == "pretrain" else {}
+    return {**below, **preset.get("all", {}), **preset.get(kind, {}), **recipe}
+
+
+def resolve(model: type[Config], **given: Any) -> Config:
+    """Layer preset, row and what the caller gives, and validate the result before anything runs.
+
+    Args:
+        model: PretrainConfig, FinetuneConfig or ProbeConfig.
+        **given: fields of the model; None (or an empty string) means "the preset's value".
+
+    Raises:
+        CVSAError: unknown row, preset or field, wrong type, value out of range: one line naming the field.
+    """
+    given = {k: v for k, v in given.items() if v is not None and v != ""}
+    row_name, row = find_row(given.get("row", model.model_fields["row"].default))
+    kind = KINDS[model]
+    values = _preset(given.get("preset", model.model_fields["preset"].default), kind, given.get("base", row.base))
+    if kind == "pretrain":
+        values |= {"base": row.base, "view": row.view, "align_weight": row.align_weight}
+    return validate(model, {**values, **given, "row": row_name})
+
+
+def validate(model: type[Config], values: dict[str, Any]) -> Config:
+    """Validate plain values against a model; a failure becomes one line.
+
+    Raises:
+        CVSAError: names the first offending field, what was given and what is allowed.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise CVSAError(_explain(model, error)) from None
+
+
+def _explain(model: type[RunConfig], error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        import difflib
+
+        near = difflib.get_close_matches(field, list(model.model_fields), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"Unknown parameter {field!r} for {KINDS[model]}.{hint} Parameters: {', '.join(model.model_fields)}."
+    if not field:
+        return one_line(first["msg"].removeprefix("Value error, ")) + "."
+    about = model.model_fields[field].description
+    return one_line(f"Parameter {field} = {first['input']!r}: {first['msg']} ({about}).")
+
+
+# What leads the parameters cell: a person's usual choices.
+_FIRST = ("row", "dataset", "preset", "seed", "pretrained")
+
+
+def parameters(model: type[RunConfig]) -> list[str]:
+    """Names of the fields a person may give, the usual choices first."""
+    names = [name for name in model.model_fields if name != "parent"]
+    return sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+
+
+def parameter_cell(model: type[RunConfig]) -> str:
+    """A notebook's parameters cell: every field with its type and help, and where to write the run.
+
+    None stands for the preset's value (an evaluation takes row, data and seed from its pre-trained run), so that a
+    default is written in one place only.
+    """
+    lines = []
+    for name in parameters(model):
+        field = model.model_fields[name]
+        kind, shown = _plain_type(field.annotation), name in _FIRST and not issubclass(model, EvaluationConfig)
+        lines.append(f"{name}: {kind} = {field.default!r}" if shown else f"{name}: Optional[{kind}] = None")
+        lines[-1] += f"  # {field.description}"
+    return "\n".join([*lines, "out: Optional[str] = None  # folder of this run; None: a folder of its own below runs/"])
+
+
+def _plain_type(annotation: Any) -> str:
+    """int, float or str: the types a command line can give."""
+    text = str(annotation)
+    return "int" if annotation is int else "float" if annotation is float else "str" if "str" in text or "Path" in text or "Literal" in text else text

@@ -1,0 +1,106 @@
+"""Supervised fine-tuning of the whole network: the paper's metric, top-1 on the test split [A]."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cvsa.config import FinetuneConfig
+from cvsa.data.bank import ImageBank
+from cvsa.data.datasets import load_splits
+from cvsa.evaluation.features import extract_features, resolve_evaluation, starting_backbone
+from cvsa.methods.backbone import Backbone
+from cvsa.records import PREDICTIONS, Record, atomic_write, finished, make_record, now, write_record
+from cvsa.training.checkpoint import save_weights
+from cvsa.training.loop import fit, forget_checkpoint
+from cvsa.training.runtime import Runtime, seeded
+from cvsa.views import random_resized_crop
+
+
+class Classifier(nn.Module):
+    """Backbone, global average, linear layer; a module the training loop can train."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.encoder = backbone
+        self.head = nn.Linear(backbone.num_features, classes)
+        self.weights = {"cross_entropy": 1.0}
+        self.diagnostics: dict[str, Tensor] = {}
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of images (B, 3, S, S) in [0, 1] with labels (B,); records the training accuracy."""
+        images, labels = batch
+        logits = self.head(self.encoder.pool(self.encoder(images)))
+        self.diagnostics = {"train_accuracy": (logits.argmax(1) == labels).float().mean()}
+        return {"cross_entropy": F.cross_entropy(logits, labels)}
+
+    def after_step(self, progress: float) -> None:
+        """Nothing to update."""
+
+
+def predict(model: Classifier, bank: ImageBank, image_size: int, runtime: Runtime) -> Tensor:
+    """Predicted class of every image, (N,) int64 on the CPU."""
+    features = extract_features(model.encoder, bank, image_size, runtime)
+    with torch.no_grad():
+        return model.head(features.to(runtime.device)).argmax(1).cpu()
+
+
+def finetune(out: Path, **given: Any) -> Record:
+    """Fine-tune on the training split with labels and test once, after the last epoch.
+
+    No split is used to choose anything. Writes predictions per test image beside the record, so that rows can be
+    compared image by image.
+
+    Args:
+        out: folder of this run.
+        **given: fields of ``FinetuneConfig``; data, backbone and seed come from ``pretrained`` when given.
+
+    Raises:
+        CVSAError: see ``resolve_evaluation`` and ``cvsa.training.loop.fit``; or ``out`` holds another run.
+    """
+    config, parent = resolve_evaluation(FinetuneConfig, **given)
+    done = finished(config, out)
+    if done:
+        return done
+    started, clock = now(), time.monotonic()
+    runtime = Runtime.of(config)
+    splits = load_splits(config)
+    bank = splits["train"].to(runtime.device)
+    backbone = starting_backbone(config, runtime)
+    with seeded(config.seed, runtime.device):
+        model: Classifier = runtime.place(Classifier(backbone, len(bank.classes)))  # type: ignore[assignment]
+
+    def make_batch(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        views = random_resized_crop(bank.gather(index), size=config.image_size, scale=config.crop_scale, ratio=(3 / 4, 4 / 3), generator=generator, flip=0.5)
+        return views.images.to(runtime.device), bank.labels[index].to(runtime.device)
+
+    with seeded(config.seed, runtime.device):
+        history, rate = fit(model, make_batch, len(bank), config, runtime, out, f"fine-tune {config.row}")
+    metrics, rows = {"train_accuracy": float(history["train_accuracy"].iloc[-1])}, []
+    for name in [split for split in splits if split != "train"]:
+        labels, predicted = splits[name].labels.cpu(), predict(model, splits[name], config.image_size, runtime)
+        metrics[f"{name}_accuracy"] = float((predicted == labels).double().mean())
+        rows.append(pd.DataFrame({"split": name, "image": range(len(labels)), "label": labels.numpy(), "predicted": predicted.numpy()}))
+    atomic_write(out / PREDICTIONS, pd.concat(rows).to_csv(index=False))
+    save_weights(out, model)
+    record = make_record(
+        config,
+        "finetune",
+        started=started,
+        seconds=time.monotonic() - clock,
+        runtime=runtime,
+        metrics=metrics,
+        counts={"train_images": len(bank), "classes": len(bank.classes), **{f"{name}_images": len(split) for name, split in splits.items() if name != "train"}},
+        data_fingerprints={name: split.fingerprint for name, split in splits.items()},
+        images_per_second=round(rate, 1),
+        parents=[parent.run_id] if parent else [],
+    )
+    write_record(record, out)
+    forget_checkpoint(out)
+    return record

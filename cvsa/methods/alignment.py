@@ -1,0 +1,135 @@
+r"""The saliency alignment module: what the two views share must be what is salient.
+
+    A_i = max_j sigmoid( <p_conv(h_q)_i , h_k,j> ),      L_Align = mean_i (A_i - M_q,i)^2
+
+h = g_conv(z) in both branches, p_conv on the query's side only [A]; the maximum runs over the key's positions [I];
+no gradient flows through h_k, which comes from the momentum branch [I]. The two views share only the swapped-in
+foreground, so only its positions can find a partner in the other view.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvsa.errors import CVSAError
+from cvsa.methods.heads import MomentumCopy, conv_mlp, full_precision
+
+
+@full_precision
+def attention(query: Tensor, key: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    r"""How well each query position finds a partner in the key: A_i = max_j sigmoid(<q_i, k_j> + bias).
+
+    Args:
+        query: (B, C, H, W).
+        key: (B, C, H', W'), usually of the query's size.
+        bias: added to every score; 0 gives the raw dot product.
+
+    Returns:
+        (B, 1, H, W) in (0, 1).
+
+    Raises:
+        CVSAError: the shapes do not fit together.
+    """
+    if query.ndim != 4 or key.ndim != 4 or query.shape[:2] != key.shape[:2]:
+        shapes = f"{tuple(query.shape)} and {tuple(key.shape)}"
+        raise CVSAError(f"alignment: query and key are (B, C, H, W) with the same B and C; got {shapes}.")
+    batch, _, height, width = query.shape
+    scores = torch.bmm(query.flatten(2).transpose(1, 2), key.flatten(2))  # (B, HW, H'W')
+    # The sigmoid is monotone: taken after the maximum it gives the same for H'W' times less work.
+    return torch.sigmoid(scores.max(dim=2).values + bias).view(batch, 1, height, width)
+
+
+@full_precision
+def alignment_loss(query: Tensor, key: Tensor, mask: Tensor, *, bias: Tensor | float = 0.0) -> Tensor:
+    r"""L_Align = mean_i (A_i - M_i)^2 with A_i = max_j sigmoid(<q_i, k_j> + bias).
+
+    The dot product is taken of what is given: normalise or scale before. Memory is O(B (HW)^2), one batched product.
+
+    Args:
+        query: (B, C, H, W), p_conv(h_q).
+        key: (B, C, H, W), h_k; detach it where no gradient shall pass.
+        mask: (B, 1, H', W') in [0, 1], the query's view mask; another size than H x W is reduced by area averaging [O].
+        bias: added to every score; 0 as in the paper's equation.
+
+    Returns:
+        Scalar in [0, 1].
+
+    Raises:
+        CVSAError: the shapes do not fit together.
+    """
+    if mask.ndim != 4 or mask.shape[:2] != (query.shape[0], 1):
+        raise CVSAError(f"alignment: the mask is (B, 1, H, W) with B = {query.shape[0]}; got {tuple(mask.shape)}.")
+    return _error(attention(query, key, bias), mask)
+
+
+def reduce_mask(mask: Tensor, like: Tensor) -> Tensor:
+    """Share of foreground under each position of a map: area average of (B, 1, H', W') to the H x W of ``like``."""
+    return F.adaptive_avg_pool2d(mask.to(like.dtype), like.shape[-2:])
+
+
+def _error(a: Tensor, mask: Tensor) -> Tensor:
+    return (a - reduce_mask(mask, a)).square().mean()
+
+
+def _gap(a: Tensor, mask: Tensor) -> Tensor:
+    m = reduce_mask(mask, a)
+    inside, outside = m.sum().clamp_min(1e-6), (1 - m).sum().clamp_min(1e-6)
+    return (a * m).sum() / inside - (a * (1 - m)).sum() / outside
+
+
+class SaliencyAlignment(nn.Module):
+    r"""g_conv, p_conv and the momentum copy of g_conv; attaches to any base which has feature maps of both views.
+
+    With scores "normalised" [O] the sigmoid sees  exp(s) cos(p_conv(h_q)_i, h_k,j) + b  with learned s and b. They
+    start at exp(s) = 5, b = -2.5: a cosine of 0 gives 0.08, one of 1 gives 0.92, far from saturation on either side.
+    With "raw" it sees the dot product itself, as the paper's diagram shows.
+
+    Args:
+        in_features: D, channels of the backbone's map.
+        dim: C, channels correlated; 256 by default [O].
+        scores: "normalised" or "raw".
+    """
+
+    def __init__(
+        self, in_features: int, *, dim: int = 256, scores: Literal["normalised", "raw"] = "normalised"
+    ) -> None:
+        super().__init__()
+        self.g_conv = conv_mlp(in_features, dim, dim)
+        self.p_conv = conv_mlp(dim, dim, dim)
+        self.target_g_conv = MomentumCopy(self.g_conv)
+        self.normalised = scores == "normalised"
+        if self.normalised:
+            self.log_scale = nn.Parameter(torch.tensor(math.log(5.0)))
+            self.bias = nn.Parameter(torch.tensor(-2.5))
+
+    def correlands(self, query_map: Tensor, key_map: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """What is correlated: maps (B, D, H, W) -> query (B, C, H, W), key (B, C, H, W) without gradient, bias."""
+        query = self.p_conv(self.g_conv(query_map)).float()
+        key = self.target_g_conv(key_map.detach()).float()
+        if not self.normalised:
+            return query, key, 0.0
+        return F.normalize(query, dim=1) * self.log_scale.exp(), F.normalize(key, dim=1), self.bias
+
+    def attention(self, query_map: Tensor, key_map: Tensor) -> Tensor:
+        """Attention of the query view: online map and momentum map (B, D, H, W) -> (B, 1, H, W) in (0, 1)."""
+        return attention(*self.correlands(query_map, key_map))
+
+    def forward(self, query_map: Tensor, key_map: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of one direction, and the diagnostic that goes with it.
+
+        Args:
+            query_map: (B, D, H, W), online map of the query view.
+            key_map: (B, D, H, W), momentum map of the key view.
+            mask: (B, 1, H', W') in [0, 1], mask of the query view.
+
+        Returns:
+            L_Align (scalar), and the attention gap: mean attention on the foreground minus that on the background,
+            detached; 1 is perfect, 0 blind.
+        """
+        a = self.attention(query_map, key_map)  # (B, 1, H, W)
+        return _error(a, mask), _gap(a.detach(), mask)

@@ -1,0 +1,132 @@
+"""What every method has: an online encoder, weighted losses, an update of its own after each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvsa.errors import CVSAError
+from cvsa.methods.backbone import build_backbone
+from cvsa.methods.heads import MomentumCopy
+
+if TYPE_CHECKING:
+    from cvsa.config import PretrainConfig
+    from cvsa.methods.alignment import SaliencyAlignment
+    from cvsa.views import Views
+
+
+class Method(nn.Module):
+    """A module which turns its views into a dict of losses and updates itself after a step.
+
+    The training loop knows nothing else: it minimises ``sum(weights[k] * losses[k])``, calls :meth:`after_step`, and
+    records ``diagnostics``. Whatever a method keeps between steps (momentum copies, a queue) is in its state_dict.
+
+    Attributes:
+        encoder: the online backbone, kept after pre-training.
+        weights: weight of each loss in the total, L_CVSA = L_Cont + w L_Align [A].
+        diagnostics: detached scalars of the last forward. ``embedding_std``: see :func:`embedding_std`;
+            ``attention_gap``: mean attention on foreground minus background, where the alignment is attached.
+        momentum_schedule: "cosine" raises the momentum of the copies to 1 over training, "constant" leaves it.
+    """
+
+    momentum_schedule: Literal["cosine", "constant"] = "constant"
+
+    def __init__(self, config: PretrainConfig) -> None:
+        super().__init__()
+        self.encoder = build_backbone(config.backbone, image_size=config.image_size)
+        self.alignment: SaliencyAlignment | None = None
+        self.base_momentum = config.ema_momentum
+        self.weights = {"contrastive": 1.0}
+        self.diagnostics: dict[str, Tensor] = {}
+
+    def attach_alignment(self, module: SaliencyAlignment, weight: float) -> None:
+        """Add L_Align with this weight; its momentum copy is updated with the method's own."""
+        self.alignment = module
+        self.weights["alignment"] = weight
+
+    def forward(self, views: tuple[Views, Views]) -> dict[str, Tensor]:
+        """Unweighted scalar losses, "contrastive" and optionally "alignment", of images (B, 3, S, S) in [0, 1]."""
+        raise NotImplementedError
+
+    def losses(
+        self, contrastive: Tensor, embeddings: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Assemble the losses of a step and set the diagnostics.
+
+        Args:
+            contrastive: the base's own loss, scalar.
+            embeddings: online projections (B, d), one per view, for the diagnostics.
+            pairs: per direction of the base's loss, online map of the query view (B, D, H, W), map of the key view
+                (B, D, H, W) and mask of the query view (B, 1, S, S). L_Align is summed over them as the base sums its
+                own loss: two directions for a symmetrised base, one otherwise [I].
+        """
+        losses = {"contrastive": contrastive}
+        with torch.no_grad():
+            self.diagnostics = {"embedding_std": torch.stack([embedding_std(z) for z in embeddings]).mean()}
+        if self.alignment is not None:
+            terms, gaps = zip(*(self.alignment(*pair) for pair in pairs), strict=True)
+            losses["alignment"] = torch.stack(terms).sum()
+            self.diagnostics["attention_gap"] = torch.stack(gaps).mean()
+        return losses
+
+    def key_map(self, images: Tensor) -> Tensor:
+        """Map of a key view, (B, 3, S, S) -> (B, D, H, W): the online encoder's, or that of its momentum copy."""
+        return self.encoder(images)
+
+    @torch.no_grad()
+    def attention(self, views: tuple[Views, Views]) -> Tensor:
+        """The alignment module's attention of the first view, found in the second; for figures, in eval mode.
+
+        Returns:
+            (B, 1, H, W) in (0, 1).
+
+        Raises:
+            CVSAError: no alignment is attached.
+        """
+        if self.alignment is None:
+            raise CVSAError("This method has no alignment module, hence no attention: use a row with alignment.")
+        return self.alignment.attention(self.encoder(views[0].images), self.key_map(views[1].images))
+
+    def momentum(self, progress: float) -> float:
+        """Momentum of the copies at ``progress`` in [0, 1]: m, or 1 - (1 - m)(cos(pi progress) + 1)/2 (BYOL)."""
+        if self.momentum_schedule == "constant":
+            return self.base_momentum
+        return 1 - (1 - self.base_momentum) * (math.cos(math.pi * progress) + 1) / 2
+
+    def after_step(self, progress: float) -> None:
+        """Update every momentum copy, the alignment's included; call it after the optimiser's step.
+
+        Args:
+            progress: share of training done, in [0, 1].
+        """
+        momentum = self.momentum(progress)
+        for module in self.modules():
+            if isinstance(module, MomentumCopy):
+                module.update(momentum)
+
+
+class MomentumMethod(Method):
+    """A method whose keys come from a momentum copy of the encoder."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        super().__init__(config)
+        self.target_encoder = MomentumCopy(self.encoder)
+
+    def key_map(self, images: Tensor) -> Tensor:
+        return self.target_encoder(images)
+
+
+def embedding_std(z: Tensor) -> Tensor:
+    """Collapse diagnostic: standard deviation of L2-normalised embeddings over the batch, times sqrt(d).
+
+    1 when they spread evenly over the sphere, 0 when all are the same (Chen and He, SimSiam, 2021, section 4.1).
+
+    Args:
+        z: (B, d), B at least 2.
+    """
+    return F.normalize(z.detach().float(), dim=1).std(dim=0).mean() * math.sqrt(z.shape[1])

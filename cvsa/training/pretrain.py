@@ -1,0 +1,107 @@
+"""Self-supervised pre-training: bank -> views -> method -> record and weights."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cvsa.config import PretrainConfig
+from cvsa.data.bank import ImageBank
+from cvsa.data.datasets import load_splits
+from cvsa.errors import CVSAError
+from cvsa.methods import build_method
+from cvsa.methods.base import Method
+from cvsa.records import Record, finished, make_record, now, write_record
+from cvsa.training.checkpoint import load_weights, save_weights
+from cvsa.training.loop import fit, forget_checkpoint
+from cvsa.training.runtime import Runtime, seeded
+from cvsa.views import ViewMaker, Views
+
+
+def build_views(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
+    """The view generator a configuration asks for, over a bank."""
+    return ViewMaker(
+        bank,
+        view=config.view,
+        size=config.image_size,
+        scale=config.swap_scale,
+        crop_scale=config.crop_scale,
+        augmentation=config.augmentation,
+        swap_probability=config.swap_probability,
+        mask=config.view_mask,
+    )
+
+
+def initialise(config: PretrainConfig, runtime: Runtime) -> Method:
+    """The method as it is before training, from the configuration's seed."""
+    return runtime.place(build_method(config))  # type: ignore[return-value]
+
+
+def load_method(config: PretrainConfig, folder: Path, runtime: Runtime) -> Method:
+    """The method as it is after training, from a finished run's folder."""
+    method = initialise(config, runtime)
+    load_weights(folder, method)
+    return method
+
+
+def pretrain(config: PretrainConfig, out: Path) -> Record:
+    """Pre-train one row on the training split; resumes, and returns at once if ``out`` holds this very run.
+
+    Writes ``weights.safetensors`` (the whole method), ``history.csv`` and, last, ``record.json``.
+
+    Raises:
+        CVSAError: see ``cvsa.config``, ``cvsa.data.datasets`` and ``cvsa.training.loop``; or ``out`` holds
+            another run.
+    """
+    done = finished(config, out)
+    if done:
+        return done
+    started, clock = now(), time.monotonic()
+    runtime = Runtime.of(config)
+    bank = load_splits(config)["train"].to(runtime.device)
+    if config.base == "moco_v2" and config.queue_size > len(bank):
+        raise CVSAError(f"Parameter queue_size = {config.queue_size}: larger than the training set ({len(bank)} images), so a queue would hold an image's own old key. Lower queue_size.")
+    method = initialise(config, runtime)
+    views = build_views(config, bank)
+    with seeded(config.seed, runtime.device):
+        history, rate = fit(method, views, len(bank), config, runtime, out, config.row)
+    last = history.iloc[-1].drop(["epoch", "learning_rate", "seconds"])
+    save_weights(out, method)
+    record = make_record(
+        config,
+        "pretrain",
+        started=started,
+        seconds=time.monotonic() - clock,
+        runtime=runtime,
+        metrics={name: float(value) for name, value in last.items()},
+        counts={"train_images": len(bank), "without_object": bank.no_object, "parameters": sum(p.numel() for p in method.encoder.parameters())},
+        data_fingerprints={"train": bank.fingerprint},
+        images_per_second=round(rate, 1),
+    )
+    write_record(record, out)
+    forget_checkpoint(out)
+    return record
+
+
+@torch.no_grad()
+def attention_maps(method: Method, views: ViewMaker, index: Tensor, seed: int) -> tuple[Views, Tensor]:
+    """One pair of views per reference, and the alignment module's attention of the first view in the second.
+
+    Args:
+        method: with an alignment module.
+        views: view generator over a bank.
+        index: (B,) int64, references.
+        seed: of the views.
+
+    Returns:
+        The first views, and their attention (B, 1, H, W) in (0, 1).
+
+    Raises:
+        CVSAError: the method has no alignment module.
+    """
+    pair = views(index, torch.Generator(index.device).manual_seed(seed))
+    method.eval()
+    return pair[0], method.attention(pair)

@@ -1,0 +1,199 @@
+"""Photometric augmentation in batches, with parameters drawn for every sample.
+
+The operations are those of torchvision's functional API (ColorJitter's four, greyscale, Gaussian blur, solarise), the
+recipes those of BYOL (Grill et al. 2020, table 6; its two views differ) and of MoCo v2 (Chen et al. 2020). As in torch,
+a trailing underscore marks a function that works in place: fresh memory is what costs most on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
+BLUR_REFERENCE_SIZE = 224  # the size at which the recipes state sigma, in pixels
+NEGLIGIBLE = 1e-4  # a neighbour's weight far below one grey level (1/255): no blur at all
+GROUP = 128  # samples jittered together on a CPU: their pixels stay in its cache
+
+
+def _column(factor: Tensor) -> Tensor:
+    return factor[:, None, None, None]
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W)."""
+    red, green, blue = images.split(1, 1)
+    return (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+
+
+def brightness_(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each image (B, 3, H, W) in [0, 1] by its factor (B,) >= 0, in place."""
+    return images.mul_(_column(factor)).clamp_(0.0, 1.0)
+
+
+def contrast_(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image with the mean of its grey version, in place; factor (B,) >= 0, 1 changes nothing."""
+    mean = images.mean((2, 3)) @ images.new_tensor(GREY)  # (B,)
+    return images.mul_(_column(factor)).add_(_column((1 - factor) * mean)).clamp_(0.0, 1.0)
+
+
+def saturation_(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image with its grey version, in place; factor (B,) >= 0, 1 changes nothing."""
+    grey = _grey(images)
+    return images.sub_(grey).mul_(_column(factor)).add_(grey).clamp_(0.0, 1.0)
+
+
+def hue_(images: Tensor, shift: Tensor) -> Tensor:
+    """Rotate the hue of HSV in place; shift (B,) in [-0.5, 0.5], a share of the full circle.
+
+    With value V = max, chroma C = max - min and hue h in sextants (red at 0, green at 2, blue at 4), a channel whose
+    own hue is n has the value V - C t(h - n), where t rises from 0 to 1 between one and two sextants away on the circle.
+    It equals the usual table of six cases without its branches.
+    """
+    red, green, blue = images.split(1, 1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    not_red, not_green = torch.sign(value - red), torch.sign(value - green)  # 0 where this channel is the maximum
+    # lerp with a weight of 0 or 1 is a choice; it costs far less on a CPU than where().
+    blue_case = (red - green).add_(chroma, alpha=4)
+    green_case = (blue - red).add_(chroma, alpha=2)
+    hue = torch.lerp(green - blue, green_case.lerp_(blue_case, not_green), not_red)
+    hue.div_(chroma.clamp(min=1e-12)).add_(_column(6 * shift))  # grey pixels: 0 / 1e-12
+    hue.sub_(((hue + 1) / 6).floor_(), alpha=6)  # (B, 1, H, W) in [-1, 5)
+
+    peak = images.new_tensor([0.0, 2.0, 4.0])[:, None, None]
+    torch.sub(hue, peak, out=images)  # in [-5, 5]; its distance on the circle is 3 - ||x| - 3|
+    images.abs_().sub_(3).abs_().clamp_(1.0, 2.0)  # 2 - t
+    return images.mul_(chroma).add_(value.sub_(chroma, alpha=2)).clamp_(0.0, 1.0)
+
+
+def to_greyscale(images: Tensor) -> Tensor:
+    """The grey version, in three equal channels."""
+    return _grey(images).expand(-1, 3, -1, -1)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blur each image with its own sigma.
+
+    Args:
+        images: (B, C, H, W) float.
+        sigma: (B,) standard deviations in pixels, > 0.
+        radius: taps on each side of the centre, < H and W; borders are mirrored.
+
+    Returns:
+        (B, C, H, W) float, as torchvision's gaussian_blur with a kernel of 2 radius + 1.
+    """
+    weights = torch.exp(-0.5 * (torch.arange(radius + 1, device=sigma.device) / sigma[:, None]).square())
+    weights /= 2 * weights.sum(1, keepdim=True) - weights[:, :1]  # (B, radius + 1), centre first
+    taps = [_column(weight) for weight in weights.unbind(1)]
+    # Shifted sums, not a grouped convolution: that would be compiled anew for every number of chosen samples.
+    for axis, border in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        length = images.shape[axis]
+        padded = F.pad(images, border, mode="reflect")
+        images = padded.narrow(axis, radius, length) * taps[0]
+        for k in range(1, radius + 1):
+            pair = padded.narrow(axis, radius - k, length) + padded.narrow(axis, radius + k, length)
+            images.add_(pair.mul_(taps[k]))
+    return images
+
+
+def solarise(images: Tensor, threshold: float = 0.5) -> Tensor:
+    """Invert every value at or above the threshold."""
+    return torch.where(images < threshold, images, 1 - images)
+
+
+_OPERATIONS = (brightness_, contrast_, saturation_, hue_)
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """A recipe: colour jitter, then greyscale, then blur, then solarise, each with its probability.
+
+    Attributes:
+        jitter: probability of colour jitter.
+        brightness, contrast, saturation: factors are U(1 - x, 1 + x), 0 <= x <= 1.
+        hue: shifts are U(-x, x), as a share of the circle, 0 <= x <= 0.5.
+        grey: probability of greyscale.
+        blur: probability of Gaussian blur.
+        sigma: range of its standard deviation in pixels at 224 px; scaled by size / 224 at other sizes [O].
+        solarise: probability of solarising, at 0.5.
+    """
+
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarise: float = 0.0
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch.
+
+        Decisions are drawn on the generator's device: with a CPU generator, a GPU is never waited for and draws the
+        same views as a CPU.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1]; not modified.
+            generator: source of all randomness.
+
+        Returns:
+            (B, 3, H, W) float in [0, 1].
+        """
+        if not (self.jitter or self.grey or self.blur or self.solarise):
+            return images
+        images = images.clone(memory_format=torch.contiguous_format)
+        batch, device = len(images), generator.device
+        coin = torch.rand((4, batch), generator=generator, device=device)
+        strength = torch.rand((5, batch), generator=generator, device=device)
+
+        jittered = (coin[0] < self.jitter).to(strength.dtype)
+        spread = strength.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])[:, None]
+        change = (2 * strength[:4] - 1) * spread * jittered  # (4, B), 0 leaves a sample as it is
+        change[:3] += 1
+        scaling = images.shape[-1] / BLUR_REFERENCE_SIZE
+        sigma = (self.sigma[0] + (self.sigma[1] - self.sigma[0]) * strength[4]) * scaling
+        felt = torch.exp(-0.5 / sigma.square()) > NEGLIGIBLE  # a direct neighbour's weight
+        radius = min(max(1, math.ceil(3 * self.sigma[1] * scaling)), min(images.shape[-2:]) - 1)
+
+        moved = change.to(images.device, images.dtype, non_blocking=True)
+        # The random order of the four operations is drawn per group of samples [O].
+        group = GROUP if images.device.type == "cpu" else max(GROUP, math.ceil(batch / 4))
+        orders = torch.rand((math.ceil(batch / group), 4), generator=generator, device=device).argsort(1).tolist()
+        for number, order in enumerate(orders if self.jitter else ()):
+            part = slice(number * group, (number + 1) * group)
+            for operation in order:
+                _OPERATIONS[operation](images[part], moved[operation, part])
+        _apply(to_greyscale, images, coin[1] < self.grey)
+        _apply(lambda x, s: gaussian_blur(x, s, radius), images, (coin[2] < self.blur) & felt, sigma)
+        _apply(solarise, images, coin[3] < self.solarise)
+        return images
+
+
+def _apply(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *parameters: Tensor) -> None:
+    """Replace the chosen samples by operation(samples, their parameters), in place."""
+    index = chosen.nonzero()[:, 0]
+    if len(index) == 0:
+        return
+    own = [parameter[index].to(images.device, images.dtype, non_blocking=True) for parameter in parameters]
+    index = index.to(images.device, non_blocking=True)
+    images[index] = operation(images.index_select(0, index), *own)
+
+
+_BYOL = Photometric(jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, grey=0.2, blur=1.0)
+_MOCO_V2 = Photometric(jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, blur=0.5)
+
+AUGMENTATIONS: dict[str, tuple[Photometric, Photometric]] = {
+    "byol": (_BYOL, replace(_BYOL, blur=0.1, solarise=0.2)),
+    "moco_v2": (_MOCO_V2, _MOCO_V2),
+    "none": (Photometric(), Photometric()),
+}
+"""Name -> the recipes of the first and of the second view."""

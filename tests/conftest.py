@@ -1,0 +1,46 @@
+"""Shared by all tests: one thread per process, caches of their own, small runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cvsa.config import PretrainConfig, resolve
+
+# A configuration that trains in about a second.
+SMALL: dict[str, Any] = {
+    "bank_size": 32, "image_size": 32, "train_images": 60, "val_images": 20, "test_images": 20, "batch_size": 20, "epochs": 3,
+    "warmup_epochs": 1, "projector_hidden": 32, "projector_dim": 16, "align_dim": 16, "queue_size": 40,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Two spinning threads per xdist worker are slower than one.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVSA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Fields of a run that takes about a second."""
+    return dict(SMALL)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, _own_cache: None, _one_thread: None) -> Path:
+    """Folder of a finished BYOL+CVSA pre-training run."""
+    from cvsa.training.pretrain import pretrain
+
+    folder = tmp_path_factory.mktemp("trained")
+    pretrain(resolve(PretrainConfig, row="BYOL+CVSA", **SMALL), folder)
+    return folder

@@ -1,0 +1,97 @@
+"""Configuration: layers, one-line errors, the parameters cell."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cvsa.config import KINDS, PRESETS, FinetuneConfig, PretrainConfig, ProbeConfig, parameter_cell, parameters, resolve
+from cvsa.errors import CVSAError
+from cvsa.methods.catalogue import ALIASES, ROWS, find_row
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.base != "none"])
+def test_every_row_resolves_in_every_preset(row: str, preset: str) -> None:
+    config = resolve(PretrainConfig, row=row, preset=preset)
+    assert (config.base, config.view, config.align_weight) == (ROWS[row].base, ROWS[row].view, ROWS[row].align_weight)
+    for model in (FinetuneConfig, ProbeConfig):
+        assert resolve(model, row=row, preset=preset).preset == preset
+
+
+def test_layers_override_in_order() -> None:
+    assert resolve(PretrainConfig, row="BYOL", preset="paper").optimizer == "lars"
+    assert resolve(PretrainConfig, row="MoCo.v2", preset="paper").optimizer == "sgd"
+    # The base given by the caller brings its own recipe along.
+    assert resolve(PretrainConfig, row="BYOL", base="moco_v2", preset="paper").queue_size == 65536
+    assert resolve(PretrainConfig, row="BYOL", preset="paper", lr=0.7).lr == 0.7
+    assert resolve(PretrainConfig, row="BYOL", align_weight=2).align_weight == 2
+    assert resolve(PretrainConfig, epochs=None) == resolve(PretrainConfig)
+
+
+def test_one_recipe_for_all_rows_of_the_tiny_preset() -> None:
+    differing = {"row", "base", "view", "align_weight"}
+    recipes = [resolve(PretrainConfig, row=name).model_dump(exclude=differing) for name, row in ROWS.items() if row.base != "none"]
+    assert all(recipe == recipes[0] for recipe in recipes)
+
+
+def test_long_is_tiny_with_more_epochs() -> None:
+    tiny, long = (resolve(PretrainConfig, preset=name).model_dump() for name in ("tiny", "long"))
+    assert {key for key in tiny if tiny[key] != long[key]} == {"preset", "epochs"}
+    assert long["epochs"] > tiny["epochs"]
+
+
+def test_aliases_name_rows() -> None:
+    for alias, name in ALIASES.items():
+        assert find_row(alias) == (name, ROWS[name])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"row": "BYOL+CVAS"}, ["BYOL+CVAS", "Did you mean 'BYOL+CVSA'", "MoCo.v2+SS"]),
+        ({"row": "Random"}, ["nothing to pre-train", "finetune"]),
+        ({"preset": "huge"}, ["huge", "tiny"]),
+        ({"epochs": "abc"}, ["epochs", "abc", "integer"]),
+        ({"epochs": 0}, ["epochs", "greater than or equal to 1"]),
+        ({"lr": float("nan")}, ["lr", "finite"]),
+        ({"epoch": 3}, ["epoch", "Did you mean 'epochs'"]),
+        ({"dataset": "cub"}, ["cub", "synthbirds", "folder"]),
+        ({"dataset": "folder"}, ["root"]),
+        ({"root": "somewhere"}, ["root", "folder"]),
+        ({"epochs": 2, "warmup_epochs": 2}, ["warmup_epochs", "below epochs"]),
+        ({"swap_scale": 1.5}, ["swap_scale", "less than or equal to 1"]),
+    ],
+)
+def test_bad_input_is_one_clear_line(given: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(CVSAError) as error:
+        resolve(PretrainConfig, **given)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_identity_depends_on_what_is_run_only() -> None:
+    config = resolve(PretrainConfig)
+    assert config.identity() == resolve(PretrainConfig, device="cpu").identity()
+    assert config.identity() != resolve(PretrainConfig, seed=1).identity()
+    evaluation = resolve(FinetuneConfig, row="BYOL", pretrained="a", parent="0" * 12)
+    assert evaluation.identity() == resolve(FinetuneConfig, row="BYOL", pretrained="b", parent="0" * 12).identity()
+    assert evaluation.identity() != resolve(FinetuneConfig, row="BYOL", pretrained="a", parent="1" * 12).identity()
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_parameter_cell_is_plain_python_with_help(model: type[PretrainConfig]) -> None:
+    namespace: dict[str, object] = {}
+    exec("from typing import Optional\n" + parameter_cell(model), namespace)
+    assert {*parameters(model), "out"} <= set(namespace)
+    # papermill reads one assignment per line, annotated, with a comment as help.
+    assert all(re.fullmatch(r"\w+: [\w\[\]]+ = \S.*  # \S.*", line) for line in parameter_cell(model).splitlines())
+
+
+def test_configuration_and_command_line_start_without_torch() -> None:
+    code = "import sys, cvsa.cli, cvsa.config, cvsa.grid; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
