@@ -44,3 +44,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory, _own_cache: None, _one_thr
     folder = tmp_path_factory.mktemp("trained")
     pretrain(resolve(PretrainConfig, row="BYOL+CVSA", **SMALL), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature folder in ImageFolder layout with masks: two classes of coloured rectangles."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 3)):
+        for label, colour in (("red bird", (200, 30, 30)), ("blue bird", (30, 30, 200))):
+            for folder in (root / split / label, root / "masks" / split / label):
+                folder.mkdir(parents=True)
+            for number in range(count):
+                picture = generator.integers(60, 160, (48, 60, 3), dtype=np.uint8)
+                mask = np.zeros((48, 60), dtype=np.uint8)
+                y, x = generator.integers(5, 20, 2)
+                picture[y : y + 20, x : x + 24] = colour
+                mask[y : y + 20, x : x + 24] = 255
+                Image.fromarray(picture).save(root / split / label / f"{number}.jpg")
+                Image.fromarray(mask).save(root / "masks" / split / label / f"{number}.png")
+    return root

@@ -46,19 +46,6 @@ def load_splits(config: DataConfig) -> dict[str, ImageBank]:
     return {split: _drawn_split(config, split, count) for split, count in counts.items()}
 
 
-def require_batch(bank: ImageBank, batch_size: int) -> None:
-    """Refuse a data set that cannot fill one batch.
-
-    Raises:
-        CVSAError: fewer images than `batch_size`.
-    """
-    if len(bank) < batch_size:
-        raise CVSAError(
-            f"Too small a data set for the batch: {len(bank)} training images, batch_size {batch_size}; "
-            f"set batch_size to at most {len(bank)} or add images."
-        )
-
-
 # --- drawn data --------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ PLAIN = -1
 
 def _full(colour: Tensor, p: list[Tensor], x: Tensor) -> Tensor:
     """A canvas of its own (b, 3, S, S) from any broadcastable colour, to paint on in place."""
-    return colour.expand(len(p[0]), 3, x.shape[-1], x.shape[-1]).contiguous().clone()
+    return colour.expand(len(p[0]), 3, x.shape[-1], x.shape[-1]).contiguous()
 
 
 def _ridge(x: Tensor, seed: Tensor, waves: float) -> Tensor:

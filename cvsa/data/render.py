@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -320,13 +321,15 @@ def render(
     masks = torch.zeros(count, 1, size, size, dtype=torch.bool, device=device)
     most = max(1, (1 << 16 if torch.device(device).type == "cpu" else 1 << 22) // size**2)
     kind = habitats if groups is None else habitats * (int(groups.max(initial=0)) + 1) + groups
-    for rows in _chunks(kind, most):
-        canvas = paint_background(int(habitats[rows[0]]), rows)
-        mask = torch.zeros(len(rows), 1, size, size, dtype=torch.bool, device=device)
-        paint_foreground(rows, canvas, mask)
-        where = torch.as_tensor(rows, device=device)
-        images[where] = (canvas * 255.0 + 0.5).clamp_(0.0, 255.0).to(torch.uint8)
-        masks[where] = mask
+    # Colours made while painting must land on the device; on the CPU they do, and the context would only cost.
+    with nullcontext() if torch.device(device).type == "cpu" else torch.device(device):
+        for rows in _chunks(kind, most):
+            canvas = paint_background(int(habitats[rows[0]]), rows)
+            mask = torch.zeros(len(rows), 1, size, size, dtype=torch.bool, device=device)
+            paint_foreground(rows, canvas, mask)
+            where = torch.as_tensor(rows, device=device)
+            images[where] = (canvas * 255.0 + 0.5).clamp_(0.0, 255.0).to(torch.uint8)
+            masks[where] = mask
     return images, masks.to(torch.uint8) * 255, tight_boxes(masks)
 
 

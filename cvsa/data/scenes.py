@@ -94,10 +94,10 @@ def tree(x: Tensor, y: Tensor, k: Tensor) -> Parts:
 def house(x: Tensor, y: Tensor, k: Tensor) -> Parts:
     yield box(x - 0.4, y + 0.6, 0.09, 0.25), 2
     yield box(x, y - 0.4, 0.68, 0.50), 0
-    yield wedge(y + 0.85, x, 0.80, 0.02, 0.92), 1
     yield box(x + 0.28 * (k > 0.5) - 0.1, y - 0.58, 0.15, 0.32), 12
     for dx in (-0.42, 0.45):
         yield box(x - dx, y - 0.32, 0.13, 0.14), 13
+    yield wedge(y + 0.85, x, 0.80, 0.02, 0.92), 1
 
 
 def leaf(x: Tensor, y: Tensor, k: Tensor) -> Parts:

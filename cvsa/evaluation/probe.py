@@ -118,7 +118,7 @@ def probe(out: Path, **given: Any) -> Record:
     metrics = {f"linear_{name}": value for name, value in linear_probe(data["train"], data["val"], tests, classes).items()}
     metrics |= {f"knn_{name}": knn_accuracy(data["train"], pair, classes, config.knn_k, config.knn_temperature) for name, pair in tests.items()}
     if "habitat" in splits["train"].extras:
-        metrics["habitat_linear"] = _habitat_probe({n: (features[n], torch.as_tensor(splits[n].extras["habitat"]).long()) for n in ("train", "val")})
+        metrics |= _habitat_probe({n: (features[n], torch.as_tensor(splits[n].extras["habitat"]).long()) for n in ("train", "val")})
     record = make_record(
         config,
         "probe",
@@ -135,8 +135,10 @@ def probe(out: Path, **given: Any) -> Record:
     return record
 
 
-def _habitat_probe(data: dict[str, tuple[Tensor, Tensor]]) -> float:
+def _habitat_probe(data: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Accuracy of the habitat's linear probe, and of always guessing the most frequent habitat."""
     # Test images show no habitat: half of the validation split chooses the strength, the other half tests.
     habitats, half = int(data["train"][1].max()) + 1, len(data["val"][1]) // 2
     chosen, tested = ((data["val"][0][part], data["val"][1][part]) for part in (slice(half), slice(half, None)))
-    return linear_probe(data["train"], chosen, {"habitat": tested}, habitats)["habitat"]
+    read = linear_probe(data["train"], chosen, {"habitat": tested}, habitats)["habitat"]
+    return {"habitat_linear": read, "habitat_chance": float(tested[1].bincount().max()) / len(tested[1])}

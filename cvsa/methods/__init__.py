@@ -1,7 +1,7 @@
 """Methods: modules which turn their views into a dict of losses and update themselves after a step.
 
-``cvsa.methods.catalogue`` is read by the command line and must stay free of torch, so nothing here imports it before
-a name is asked for.
+``cvsa.methods.catalogue`` is read by the command line and must stay free of torch, so nothing here imports it
+before a name is asked for.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def __getattr__(name: str) -> Any:
 def build_method(config: PretrainConfig) -> Method:
     """Build a base and, where its weight is positive, attach the saliency alignment.
 
-    Weights are drawn under ``config.seed`` without touching the global generator, the alignment's last: rows which
-    differ only in the alignment start from the same encoder and heads.
+    Weights are drawn under ``config.seed`` without touching the global generator, the alignment's last: rows
+    which differ only in the alignment start from the same encoder and heads.
 
     Args:
-        config: uses base, backbone, image_size, seed, projector_hidden, projector_dim, ema_momentum, temperature,
-            queue_size, align_weight, align_dim and align_scores.
+        config: uses base, backbone, image_size, seed, projector_hidden, projector_dim, ema_momentum,
+            temperature, queue_size, align_weight, align_dim and align_scores.
 
     Raises:
         CVSAError: unknown base or backbone.
@@ -71,7 +71,7 @@ def build_method(config: PretrainConfig) -> Method:
     if config.base not in BASES:
         raise CVSAError(f"Unknown base {config.base!r}. Bases with a loss to train: {', '.join(BASES)}.")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)
         method: Method = __getattr__(BASES[config.base])(config)
         if config.align_weight > 0:
             width = method.encoder.num_features

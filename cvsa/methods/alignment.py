@@ -2,9 +2,9 @@ r"""The saliency alignment module: what the two views share must be what is sali
 
     A_i = max_j sigmoid( <p_conv(h_q)_i , h_k,j> ),      L_Align = mean_i (A_i - M_q,i)^2
 
-h = g_conv(z) in both branches, p_conv on the query's side only [A]; the maximum runs over the key's positions [I];
-no gradient flows through h_k, which comes from the momentum branch [I]. The two views share only the swapped-in
-foreground, so only its positions can find a partner in the other view.
+h = g_conv(z) in both branches, p_conv on the query's side only [A]; the maximum runs over the key's positions
+[I]; no gradient flows through h_k, which comes from the momentum branch [I]. The two views share only the
+swapped-in foreground, so only its positions can find a partner in the other view.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvsa.errors import CVSAError
-from cvsa.methods.heads import MomentumCopy, conv_mlp, full_precision
+from cvsa.methods.heads import MomentumCopy, conv_mlp, full_precision, raised
 
 
 @full_precision
@@ -48,12 +48,14 @@ def attention(query: Tensor, key: Tensor, bias: Tensor | float = 0.0) -> Tensor:
 def alignment_loss(query: Tensor, key: Tensor, mask: Tensor, *, bias: Tensor | float = 0.0) -> Tensor:
     r"""L_Align = mean_i (A_i - M_i)^2 with A_i = max_j sigmoid(<q_i, k_j> + bias).
 
-    The dot product is taken of what is given: normalise or scale before. Memory is O(B (HW)^2), one batched product.
+    The dot product is taken of what is given: normalise or scale before. Memory is O(B (HW)^2), one batched
+    product.
 
     Args:
         query: (B, C, H, W), p_conv(h_q).
         key: (B, C, H, W), h_k; detach it where no gradient shall pass.
-        mask: (B, 1, H', W') in [0, 1], the query's view mask; another size than H x W is reduced by area averaging [O].
+        mask: (B, 1, H', W') in [0, 1], the query's view mask; another size than H x W is reduced by area
+            averaging [O].
         bias: added to every score; 0 as in the paper's equation.
 
     Returns:
@@ -63,13 +65,14 @@ def alignment_loss(query: Tensor, key: Tensor, mask: Tensor, *, bias: Tensor | f
         CVSAError: the shapes do not fit together.
     """
     if mask.ndim != 4 or mask.shape[:2] != (query.shape[0], 1):
-        raise CVSAError(f"alignment: the mask is (B, 1, H, W) with B = {query.shape[0]}; got {tuple(mask.shape)}.")
+        got = tuple(mask.shape)
+        raise CVSAError(f"alignment: the mask is (B, 1, H, W) with B = {query.shape[0]}; got {got}.")
     return _error(attention(query, key, bias), mask)
 
 
 def reduce_mask(mask: Tensor, like: Tensor) -> Tensor:
-    """Share of foreground under each position of a map: area average of (B, 1, H', W') to the H x W of ``like``."""
-    return F.adaptive_avg_pool2d(mask.to(like.dtype), like.shape[-2:])
+    """Share of foreground under each position: area average of (B, 1, H', W') on the grid of ``like``."""
+    return F.adaptive_avg_pool2d(mask.to(like.dtype), (like.shape[2], like.shape[3]))
 
 
 def _error(a: Tensor, mask: Tensor) -> Tensor:
@@ -83,11 +86,11 @@ def _gap(a: Tensor, mask: Tensor) -> Tensor:
 
 
 class SaliencyAlignment(nn.Module):
-    r"""g_conv, p_conv and the momentum copy of g_conv; attaches to any base which has feature maps of both views.
+    r"""g_conv, p_conv and the momentum copy of g_conv; attaches to any base with feature maps of both views.
 
-    With scores "normalised" [O] the sigmoid sees  exp(s) cos(p_conv(h_q)_i, h_k,j) + b  with learned s and b. They
-    start at exp(s) = 5, b = -2.5: a cosine of 0 gives 0.08, one of 1 gives 0.92, far from saturation on either side.
-    With "raw" it sees the dot product itself, as the paper's diagram shows.
+    With scores "normalised" [O] the sigmoid sees  exp(s) cos(p_conv(h_q)_i, h_k,j) + b  with learned s and b.
+    They start at exp(s) = 5, b = -2.5: a cosine of 0 gives 0.08, one of 1 gives 0.92, far from saturation on
+    either side. With "raw" it sees the dot product itself, as the paper's diagram shows.
 
     Args:
         in_features: D, channels of the backbone's map.
@@ -107,17 +110,17 @@ class SaliencyAlignment(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(math.log(5.0)))
             self.bias = nn.Parameter(torch.tensor(-2.5))
 
-    def correlands(self, query_map: Tensor, key_map: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """What is correlated: maps (B, D, H, W) -> query (B, C, H, W), key (B, C, H, W) without gradient, bias."""
-        query = self.p_conv(self.g_conv(query_map)).float()
-        key = self.target_g_conv(key_map.detach()).float()
+    def features(self, query_map: Tensor, key_map: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Maps (B, D, H, W) -> query and key (B, C, H, W), the key without gradient, and the bias."""
+        query = raised(self.p_conv(self.g_conv(query_map)))
+        key = raised(self.target_g_conv(key_map))
         if not self.normalised:
             return query, key, 0.0
         return F.normalize(query, dim=1) * self.log_scale.exp(), F.normalize(key, dim=1), self.bias
 
     def attention(self, query_map: Tensor, key_map: Tensor) -> Tensor:
         """Attention of the query view: online map and momentum map (B, D, H, W) -> (B, 1, H, W) in (0, 1)."""
-        return attention(*self.correlands(query_map, key_map))
+        return attention(*self.features(query_map, key_map))
 
     def forward(self, query_map: Tensor, key_map: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of one direction, and the diagnostic that goes with it.
@@ -128,8 +131,8 @@ class SaliencyAlignment(nn.Module):
             mask: (B, 1, H', W') in [0, 1], mask of the query view.
 
         Returns:
-            L_Align (scalar), and the attention gap: mean attention on the foreground minus that on the background,
-            detached; 1 is perfect, 0 blind.
+            L_Align (scalar), and the attention gap: mean attention on the foreground minus that on the
+            background, detached; 1 is perfect, 0 blind.
         """
         a = self.attention(query_map, key_map)  # (B, 1, H, W)
         return _error(a, mask), _gap(a.detach(), mask)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvsa.errors import CVSAError
+from cvsa.errors import CVSAError, one_line
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Slim ResNets for a CPU: kernel, stride and width of the stem, then width and stride of each basic block.
+# Slim ResNets for a CPU [O]: kernel, stride and width of the stem, then width and stride of each basic block.
 SLIM: dict[str, tuple[tuple[int, int, int], tuple[tuple[int, int], ...]]] = {
-    "resnet_slim": ((3, 2, 16), ((32, 2), (64, 2), (96, 1))),
+    "resnet_slim": ((5, 4, 32), ((64, 2), (64, 1))),
 }
 
 
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016). (B, C, H, W) -> (B, width, H/stride, W/stride)."""
+    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016): (B, C, H, W) -> (B, width, H/s, W/s)."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -76,7 +76,8 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            conv = nn.Conv2d(inputs, width, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -86,8 +87,8 @@ class BasicBlock(nn.Module):
 def slim_resnet(name: str) -> tuple[nn.Sequential, int]:
     """A slim ResNet of the table above and its number of features; one block per stage, no max pooling [O].
 
-    On one CPU thread the work sits in the first stages (many positions) and the last (many channels): the stem and
-    the first block therefore halve the size at once, and the last stage keeps its positions for the alignment.
+    On one CPU thread most of the time goes to early layers with many positions. The stem therefore reduces by
+    four at once, and the last block keeps its positions for the alignment: 8 x 8 of them at 64 px.
     """
     (kernel, stride, width), blocks = SLIM[name]
     stem = nn.Conv2d(3, width, kernel, stride, kernel // 2, bias=False)
@@ -106,17 +107,17 @@ def build_backbone(name: str, *, image_size: int, pretrained: bool = False) -> B
     """A slim ResNet of this file, or any timm model by name.
 
     Args:
-        name: "resnet_slim", or a name of ``timm.list_models()``: CNNs and vision transformers alike; a transformer's
-            patch tokens are its map.
+        name: "resnet_slim", or a name of ``timm.list_models()``: CNNs and vision transformers alike; a
+            transformer's patch tokens are its map.
         image_size: side S of the images in pixels; transformers fix their patch grid by it.
         pretrained: load timm's published weights (a download, once).
 
     Raises:
-        CVSAError: unknown name (the nearest ones are named), weights not to be had, a size the model cannot take.
+        CVSAError: unknown name (the nearest are named), no weights to be had, a size the model cannot take.
     """
     if name in SLIM:
         if pretrained:
-            raise CVSAError(f"Backbone {name!r} has no published weights: set pretrained to False, or take a timm model.")
+            raise CVSAError(f"Backbone {name!r} has no published weights: pretrained must be False.")
         return Backbone(*slim_resnet(name))
     return _timm_backbone(name, image_size, pretrained)
 
@@ -127,9 +128,12 @@ def _timm_backbone(name: str, image_size: int, pretrained: bool) -> Backbone:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, [*SLIM, *timm.list_models()], n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise CVSAError(f"Unknown backbone {name!r}.{hint} Allowed: {', '.join(SLIM)} and the names of timm.list_models().")
-    # Only transformers know a size, and only some of them take another one later: ask for the most, settle for less.
-    attempts: list[dict[str, Any]] = [{"img_size": image_size, "dynamic_img_size": True}, {"img_size": image_size}, {}]
+        allowed = f"{', '.join(SLIM)} and the names of timm.list_models()"
+        raise CVSAError(f"Unknown backbone {name!r}.{hint} Allowed: {allowed}.")
+    # Only transformers know a size, and only some take another later: ask for the most, settle for less.
+    sized = {"img_size": image_size}
+    attempts: list[dict[str, Any]] = [{**sized, "dynamic_img_size": True}, sized, {}]
+    trunk: Any = None
     for sizes in attempts:
         try:
             trunk = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="", **sizes)
@@ -138,7 +142,8 @@ def _timm_backbone(name: str, image_size: int, pretrained: bool) -> Backbone:
             if not sizes:
                 raise
         except (OSError, RuntimeError, AssertionError, ValueError) as error:
-            raise CVSAError(f"Backbone {name!r} (image_size {image_size}, pretrained {pretrained}): {_line(error)}") from error
+            what = f"Backbone {name!r} (image_size {image_size}, pretrained {pretrained})"
+            raise CVSAError(f"{what}: {one_line(str(error))}") from error
     cfg = trunk.pretrained_cfg
     backbone = Backbone(
         trunk,
@@ -158,11 +163,9 @@ def _try(backbone: Backbone, name: str, image_size: int) -> None:
         with torch.no_grad():
             shape = backbone(torch.zeros(1, 3, image_size, image_size)).shape
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise CVSAError(f"Backbone {name!r} cannot take images of {image_size} px: {_line(error)}") from error
+        why = one_line(str(error))
+        raise CVSAError(f"Backbone {name!r} cannot take images of {image_size} px: {why}") from error
     if len(shape) != 4 or shape[1] != backbone.num_features:
-        raise CVSAError(f"Backbone {name!r} gives no map (B, {backbone.num_features}, H, W) but {tuple(shape)}; take another.")
+        want = f"a map (B, {backbone.num_features}, H, W)"
+        raise CVSAError(f"Backbone {name!r} gives {tuple(shape)}, not {want}; take another.")
     backbone.train()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

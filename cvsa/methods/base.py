@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 class Method(nn.Module):
     """A module which turns its views into a dict of losses and updates itself after a step.
 
-    The training loop knows nothing else: it minimises ``sum(weights[k] * losses[k])``, calls :meth:`after_step`, and
-    records ``diagnostics``. Whatever a method keeps between steps (momentum copies, a queue) is in its state_dict.
+    The training loop knows nothing else: it minimises ``sum(weights[k] * losses[k])``, calls
+    :meth:`after_step`, and records ``diagnostics``. Whatever a method keeps between steps (momentum copies, a
+    queue) is in its state_dict.
 
     Attributes:
         encoder: the online backbone, kept after pre-training.
         weights: weight of each loss in the total, L_CVSA = L_Cont + w L_Align [A].
         diagnostics: detached scalars of the last forward. ``embedding_std``: see :func:`embedding_std`;
             ``attention_gap``: mean attention on foreground minus background, where the alignment is attached.
-        momentum_schedule: "cosine" raises the momentum of the copies to 1 over training, "constant" leaves it.
+        momentum_schedule: "cosine" raises the momentum of the copies to 1 over training, "constant" leaves
+            it.
     """
 
     momentum_schedule: Literal["cosine", "constant"] = "constant"
@@ -50,20 +52,23 @@ class Method(nn.Module):
         self.weights["alignment"] = weight
 
     def forward(self, views: tuple[Views, Views]) -> dict[str, Tensor]:
-        """Unweighted scalar losses, "contrastive" and optionally "alignment", of images (B, 3, S, S) in [0, 1]."""
+        """Unweighted scalar losses of a pair of views: "contrastive" and, where attached, "alignment"."""
         raise NotImplementedError
 
     def losses(
-        self, contrastive: Tensor, embeddings: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor, Tensor]]
+        self,
+        contrastive: Tensor,
+        embeddings: Sequence[Tensor],
+        pairs: Sequence[tuple[Tensor, Tensor, Tensor]],
     ) -> dict[str, Tensor]:
         """Assemble the losses of a step and set the diagnostics.
 
         Args:
             contrastive: the base's own loss, scalar.
             embeddings: online projections (B, d), one per view, for the diagnostics.
-            pairs: per direction of the base's loss, online map of the query view (B, D, H, W), map of the key view
-                (B, D, H, W) and mask of the query view (B, 1, S, S). L_Align is summed over them as the base sums its
-                own loss: two directions for a symmetrised base, one otherwise [I].
+            pairs: per direction of the base's loss, online map of the query view (B, D, H, W), map of the key
+                view (B, D, H, W) and mask of the query view (B, 1, S, S). L_Align is summed over them as the
+                base sums its own loss: two directions for a symmetrised base, one otherwise [I].
         """
         losses = {"contrastive": contrastive}
         with torch.no_grad():
@@ -75,7 +80,7 @@ class Method(nn.Module):
         return losses
 
     def key_map(self, images: Tensor) -> Tensor:
-        """Map of a key view, (B, 3, S, S) -> (B, D, H, W): the online encoder's, or that of its momentum copy."""
+        """Map of a key view, (B, 3, S, S) -> (B, D, H, W): the online encoder's, or its momentum copy's."""
         return self.encoder(images)
 
     @torch.no_grad()
@@ -89,11 +94,13 @@ class Method(nn.Module):
             CVSAError: no alignment is attached.
         """
         if self.alignment is None:
-            raise CVSAError("This method has no alignment module, hence no attention: use a row with alignment.")
+            raise CVSAError(
+                "No alignment module, hence no attention: use a row with alignment, such as BYOL+CVSA."
+            )
         return self.alignment.attention(self.encoder(views[0].images), self.key_map(views[1].images))
 
     def momentum(self, progress: float) -> float:
-        """Momentum of the copies at ``progress`` in [0, 1]: m, or 1 - (1 - m)(cos(pi progress) + 1)/2 (BYOL)."""
+        """Momentum at ``progress`` t in [0, 1]: m, or 1 - (1 - m)(cos(pi t) + 1)/2 (BYOL)."""
         if self.momentum_schedule == "constant":
             return self.base_momentum
         return 1 - (1 - self.base_momentum) * (math.cos(math.pi * progress) + 1) / 2
@@ -124,7 +131,8 @@ class MomentumMethod(Method):
 def embedding_std(z: Tensor) -> Tensor:
     """Collapse diagnostic: standard deviation of L2-normalised embeddings over the batch, times sqrt(d).
 
-    1 when they spread evenly over the sphere, 0 when all are the same (Chen and He, SimSiam, 2021, section 4.1).
+    1 when they spread evenly over the sphere, 0 when all are the same (Chen and He, SimSiam, 2021, section
+    4.1).
 
     Args:
         z: (B, d), B at least 2.

@@ -32,7 +32,8 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
 class BYOL(MomentumMethod):
     r"""Predict the momentum branch's projection of the other view.
 
-    L = l(p1, t2) + l(p2, t1)  with  p = p_mlp(g_mlp(f(v)))  online and  t = g'_mlp(f'(v))  from the momentum branch.
+        L = l(p1, t2) + l(p2, t1),   p = p_mlp(g_mlp(f(v))) online,   t = g'_mlp(f'(v)) momentum branch.
+
     Each view passes each branch by itself, so that BatchNorm sees one view at a time, as published.
     """
 

@@ -15,23 +15,28 @@ P = ParamSpec("P")
 
 
 def mlp(inputs: int, hidden: int, outputs: int, *, norm: bool) -> nn.Sequential:
-    """Linear - (BatchNorm) - ReLU - Linear: BYOL's heads have the norm, MoCo v2's do not. (B, inputs) -> (B, outputs)."""
+    """Linear - (BatchNorm) - ReLU - Linear, (B, inputs) -> (B, outputs); BYOL norms, MoCo v2 does not."""
     middle: list[nn.Module] = [nn.BatchNorm1d(hidden)] if norm else []
-    return nn.Sequential(nn.Linear(inputs, hidden, bias=not norm), *middle, nn.ReLU(True), nn.Linear(hidden, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, hidden, bias=not norm), *middle, nn.ReLU(True), nn.Linear(hidden, outputs)
+    )
 
 
 def conv_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """The same at each position: 1x1 conv - BatchNorm - ReLU - 1x1 conv [O]. (B, inputs, H, W) -> (B, outputs, H, W)."""
+    """1x1 conv - BatchNorm - ReLU - 1x1 conv [O], (B, inputs, H, W) -> (B, outputs, H, W)."""
     return nn.Sequential(
-        nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(True), nn.Conv2d(hidden, outputs, 1)
+        nn.Conv2d(inputs, hidden, 1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(True),
+        nn.Conv2d(hidden, outputs, 1),
     )
 
 
 class MomentumCopy(nn.Module):
     """An exponential moving average of a module's parameters, called without gradient.
 
-    theta' <- m theta' + (1 - m) theta. Running statistics of BatchNorm are not averaged: the copy sees its own
-    batches and keeps its own, as in the published BYOL and MoCo.
+    theta' <- m theta' + (1 - m) theta. Running statistics of BatchNorm are not averaged: the copy sees its
+    own batches and keeps its own, as in the published BYOL and MoCo.
 
     Args:
         online: the module followed; the copy starts equal to it.
@@ -54,17 +59,18 @@ class MomentumCopy(nn.Module):
 
 
 def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Run a loss outside autocast, half-precision inputs raised to float32: bf16 is too coarse for small differences."""
+    """Run a loss outside autocast, its inputs raised to float32: bf16 is too coarse for small differences."""
 
     @functools.wraps(loss)
     def outside_autocast(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         device = next(a.device.type for a in args if isinstance(a, Tensor))
         with torch.autocast(device, enabled=False):
-            return loss(*map(_raised, args), **{k: _raised(v) for k, v in kwargs.items()})
+            return loss(*map(raised, args), **{k: raised(v) for k, v in kwargs.items()})
 
     return outside_autocast
 
 
-def _raised(value: Any) -> Any:
+def raised(value: Any) -> Any:
+    """A half-precision tensor in float32; anything else as it is."""
     half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
     return value.float() if half else value

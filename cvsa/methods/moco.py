@@ -1,4 +1,4 @@
-"""MoCo v2 (He et al., CVPR 2020; Chen et al., "Improved baselines with momentum contrastive learning", 2020)."""
+"""MoCo v2 (He et al., CVPR 2020; Chen et al., "Improved baselines with momentum contrastive learning")."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvsa.methods.base import MomentumMethod
-from cvsa.methods.heads import MomentumCopy, full_precision, mlp
+from cvsa.methods.heads import MomentumCopy, full_precision, mlp, raised
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
@@ -38,18 +38,20 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
 class MoCoV2(MomentumMethod):
     """Tell the key of the same image from a queue of earlier keys.
 
-    The query is view 1, the key view 2; the loss is not symmetrised. BatchNorm statistics are those of the whole
-    batch on one device: there are no other devices to shuffle keys with.
+    The query is view 1, the key view 2; the loss is not symmetrised. BatchNorm statistics are those of the
+    whole batch on one device: there are no other devices to shuffle keys with.
     """
 
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__(config)
-        self.projector = mlp(self.encoder.num_features, config.projector_hidden, config.projector_dim, norm=False)
+        hidden, dim = config.projector_hidden, config.projector_dim
+        self.projector = mlp(self.encoder.num_features, hidden, dim, norm=False)
         self.target_projector = MomentumCopy(self.projector)
         self.temperature = config.temperature
         self.queue: Tensor
         self.pointer: Tensor
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue_size, config.projector_dim), dim=1))
+        keys = torch.randn(config.queue_size, dim)
+        self.register_buffer("queue", F.normalize(keys, dim=1))  # (K, d)
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))  # the oldest key's place
         self._keys: Tensor | None = None  # of the last forward, waiting for after_step
 
@@ -57,8 +59,8 @@ class MoCoV2(MomentumMethod):
         online = self.encoder(views[0].images)  # (B, D, H, W)
         target = self.target_encoder(views[1].images)  # (B, D, H, W)
         z = self.projector(self.encoder.pool(online))  # (B, d)
-        q = F.normalize(z.float(), dim=1)  # (B, d)
-        k = F.normalize(self.target_projector(self.encoder.pool(target)).float(), dim=1)  # (B, d)
+        q = F.normalize(raised(z), dim=1)  # (B, d)
+        k = F.normalize(raised(self.target_projector(self.encoder.pool(target))), dim=1)  # (B, d)
         loss = info_nce(q, k, self.queue, self.temperature)
         self._keys = k if self.training else None
         return self.losses(loss, (z,), ((online, target, views[0].masks),))

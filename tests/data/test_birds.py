@@ -244,6 +244,12 @@ def test_nothing_to_draw(birds):
     assert birds.draw([]).images.shape == (0, 3, 64, 64)
 
 
+@pytest.mark.parametrize("habitat", range(-1, 10))
+def test_drawing_stays_on_its_device(birds, habitat):
+    # The meta device computes nothing but, like a GPU, refuses to mix with tensors of the CPU.
+    assert birds.draw(range(20), habitat=habitat, device="meta").images.shape == (20, 3, 64, 64)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_draws_the_same(birds, drawn):
     there = birds.draw(range(200), device="cuda")

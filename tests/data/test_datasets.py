@@ -12,7 +12,7 @@ from PIL import Image
 
 from cvsa.config import DataConfig
 from cvsa.data.bank import ImageBank
-from cvsa.data.datasets import list_folder, load_splits, require_batch, stratified
+from cvsa.data.datasets import list_folder, load_splits, stratified
 from cvsa.errors import CVSAError
 
 
@@ -247,20 +247,6 @@ def test_synthscenes() -> None:
     banks = load_splits(DataConfig(dataset="synthscenes", **SMALL))
     assert {split: len(bank) for split, bank in banks.items()} == {"train": 30, "val": 12, "test": 20}
     assert banks["train"].resolution == 32 and int(banks["train"].labels.max()) < len(banks["train"].classes)
-
-
-def test_require_batch() -> None:
-    bank = ImageBank(
-        torch.zeros(5, 4, 8, 8, dtype=torch.uint8),
-        torch.zeros(5, 4),
-        torch.zeros(5, dtype=torch.int64),
-        ["a"],
-    )
-    require_batch(bank, 5)
-    with pytest.raises(
-        CVSAError, match="Too small a data set for the batch: 5 training images, batch_size 6"
-    ):
-        require_batch(bank, 6)
 
 
 # --- photographs -------------------------------------------------------------------------------

@@ -358,7 +358,7 @@ def test_auto_takes_the_best_there_is(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("CVSA_DATA" not in os.environ, reason="photographs are not part of the repository")
 def test_photographs_masks_and_boxes_agree(tmp_path: Path) -> None:
-    """The boxes of this set are the extents of its masks, so both kinds of saliency give nearly the same box."""
+    """The boxes of this set are the extents of its masks, so both kinds of saliency agree."""
     root = Path(os.environ["CVSA_DATA"]) / "pets3"
     paths = sorted(p.relative_to(root).as_posix() for p in root.glob("test/*/*.jpg"))[::6]
     for path in paths:

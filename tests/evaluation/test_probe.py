@@ -63,7 +63,7 @@ def test_constant_features_do_not_break_the_probe() -> None:
 
 def test_probe_records_class_and_habitat(trained: Path, tmp_path: Path) -> None:
     record = probe(tmp_path, pretrained=trained)
-    assert set(record.metrics) == {"linear_test", "linear_test_swapped", "knn_test", "knn_test_swapped", "habitat_linear"}
+    assert set(record.metrics) == {"linear_test", "linear_test_swapped", "knn_test", "knn_test_swapped", "habitat_linear", "habitat_chance"}
     assert record.parents == [read_record(trained).run_id] and record.row == "BYOL+CVSA"
     assert all(0 <= value <= 1 for value in record.metrics.values())
     assert probe(tmp_path, pretrained=trained) == record

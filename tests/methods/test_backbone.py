@@ -55,7 +55,10 @@ def test_the_slim_resnet_keeps_positions_for_the_alignment() -> None:
 
 
 def test_normalises_by_what_the_model_was_trained_with() -> None:
-    for name, mean, std in (("resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ("vit_tiny_patch16_224", (0.5,) * 3, (0.5,) * 3)):
+    for name, mean, std in (
+        ("resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("vit_tiny_patch16_224", (0.5,) * 3, (0.5,) * 3),
+    ):
         backbone = build_backbone(name, image_size=64).eval()
         x = images(64)
         expected = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)

@@ -52,7 +52,7 @@ def test_is_symmetrised_and_pairs_online_with_momentum_of_the_other_view(configu
 
 
 def test_each_view_passes_each_encoder_once_and_by_itself(configure, views) -> None:  # type: ignore[no-untyped-def]
-    """Also with the alignment: two online and two momentum passes, each with BatchNorm statistics of one view."""
+    """Also with the alignment: two online and two momentum passes, BatchNorm sees one view at a time."""
     method = build_method(configure(align_weight=1.0))
     seen: list[tuple[str, int]] = []
     method.encoder.register_forward_hook(lambda m, x, y: seen.append(("online", len(x[0]))))

@@ -37,7 +37,9 @@ def test_loss_agrees_with_lightly() -> None:
 
 def test_no_better_than_chance_without_information() -> None:
     q = unit(4, 8)
-    assert float(info_nce(q, q[:1].expand(4, 8), q[:1].expand(9, 8), 0.2)) == pytest.approx(math.log(10), rel=1e-5)
+    assert float(info_nce(q, q[:1].expand(4, 8), q[:1].expand(9, 8), 0.2)) == pytest.approx(
+        math.log(10), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("size", "batch"), [(12, 4), (10, 4), (5, 4), (4, 4), (3, 4), (3, 8), (1, 2)])

@@ -1,0 +1,140 @@
+"""Figures that show images: birds, habitats, view pairs, attention maps; and the numbers that describe the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cvsa.config import PretrainConfig, resolve, validate
+from cvsa.data.bank import ImageBank
+from cvsa.data.birds import SynthBirds
+from cvsa.data.datasets import load_splits
+from cvsa.errors import CVSAError
+from cvsa.grid import run_name
+from cvsa.records import find_records
+from cvsa.report.figures import attention_rows, image_grid, to_picture, view_pairs
+from cvsa.training.pretrain import attention_maps, build_views, initialise, load_method
+from cvsa.training.runtime import Runtime
+from cvsa.views import ViewMaker
+
+if TYPE_CHECKING:
+    from cvsa.report.pages import Page
+
+METHOD_ROW = "BYOL+CVSA"
+SHEET_PX = 128  # birds are drawn larger for print than for training
+
+
+def draw(page: Page, live: Path, config: PretrainConfig) -> None:
+    """The pictures of the embedded data, of views, and of the attention of the live run; their numbers."""
+    _sheets(page, config)
+    splits = load_splits(config)
+    train = splits["train"]
+    page.number("data.classes", str(config.num_classes))
+    page.number("data.train_images", f"{len(train):,}")
+    page.number("data.image_size", f"{config.image_size} px")
+    page.number("data.habitat_bias", f"{100 * config.habitat_bias:.0f} %")
+    shares = (train.images[:, 3].float() / 255).mean(dim=(1, 2))
+    page.number("data.object_share", f"{100 * float(shares.mean()):.0f} %")
+    page.number("data.chance", f"{100 / config.num_classes:.0f} %")
+
+    index = torch.arange(6)
+    pairs = {name: _geometry(resolve(PretrainConfig, row=row, preset=config.preset), train)(index, torch.Generator().manual_seed(3))
+             for name, row in (("random resized crop", "BYOL"), ("Saliency Swap", "BYOL+SS"))}  # fmt: skip
+    page.figure("view_pairs.png", view_pairs(train.gather(index), train.boxes[index], pairs))
+
+    trained = resolve(PretrainConfig, row=METHOD_ROW, preset=config.preset)
+    runtime = Runtime.of(trained)
+    fresh = initialise(trained, runtime)
+    parameters = sum(p.numel() for p in fresh.encoder.parameters())
+    page.number("model.parameters", f"{parameters / 1e6:.2f} million")
+    with torch.no_grad():
+        height, width = fresh.encoder(torch.zeros(2, 3, config.image_size, config.image_size, device=runtime.device)).shape[-2:]
+    page.number("model.grid", f"{height} × {width}")
+    # Fresh validation birds: attention on images the run was not trained on.
+    val = splits["val"].to(runtime.device)
+    maker = build_views(trained, val)
+    maps = {}
+    for name, method in (("before", fresh), ("after", load_method(trained, live / "pretrain" / run_name(METHOD_ROW, 0), runtime))):
+        views, maps[f"attention\n{name} training"] = attention_maps(method, maker, index.to(runtime.device), seed=3)
+    page.figure("attention.png", attention_rows(views, maps))
+
+
+def photographs(page: Page, folder: Path) -> None:
+    """Table and findings of the committed run on photographs; its two figures are committed beside the records."""
+    runs = list(find_records(folder))
+    if not runs:
+        raise CVSAError(f"No committed records in {folder}. Restore them from version control.")
+    lines = {}
+    for _, record in runs:
+        line = lines.setdefault((record.row, record.seed), {"row": record.row, "seed": record.seed})
+        names = {"finetune": {"test_accuracy": "fine-tuned"}, "probe": {"linear_test": "linear probe", "knn_test": "kNN"}}.get(record.kind, {})
+        line |= {title: f"{100 * record.metrics[metric]:.1f}" for metric, title in names.items()}
+    table = pd.DataFrame(list(lines.values())).fillna("–")
+    page.table("pets", table.drop(columns="seed") if table["seed"].nunique() == 1 else table)
+    finetuned = [record for _, record in runs if record.kind == "finetune"]
+    counts, classes = finetuned[0].counts, finetuned[0].counts["classes"]
+    best, worst = (choose(record.metrics["test_accuracy"] for record in finetuned) for choose in (max, min))
+    page.text("pets", [
+        f"{counts['train_images']} training and {counts['test_images']} test photographs of {classes} breeds; guessing gives {100 / classes:.0f} %.",
+        f"After fine-tuning the rows lie between {100 * worst:.1f} and {100 * best:.1f} %, one run each: too few images and seeds to rank them.",
+        f"Pre-training ran for {next(record.config['epochs'] for _, record in runs if record.kind == 'pretrain')} epochs at "
+        f"{finetuned[0].config['image_size']} px; all of it took {sum(record.seconds for _, record in runs) / 60:.0f} minutes of computing.",
+    ])  # fmt: skip
+    for name in ("pets_views.png", "pets_attention.png"):
+        target = page.folder / "figures" / name
+        target.write_bytes((folder / name).read_bytes())
+
+
+def photograph_figures(folder: Path, run: Path, config: PretrainConfig) -> None:
+    """Write ``pets_views.png`` and ``pets_attention.png`` from a finished run on photographs.
+
+    Args:
+        folder: where the figures go.
+        run: folder of the pre-training run, with weights.
+        config: its configuration.
+    """
+    runtime = Runtime.of(config)
+    splits = load_splits(config)
+    train = splits["train"].to(runtime.device)
+    # Spread over the classes, the same for every run.
+    index = torch.linspace(0, len(train) - 1, 6, device=runtime.device).long()
+    pairs = {}
+    for name, row in (("random resized crop", "BYOL"), ("Saliency Swap", "BYOL+SS")):
+        fields = {**config.model_dump(), "row": row, "align_weight": 0.0, "view": "saliency_swap" if "SS" in row else "random_resized_crop"}
+        pairs[name] = _geometry(validate(PretrainConfig, fields), train)(index, torch.Generator(runtime.device).manual_seed(3))
+    view_pairs(train.gather(index), train.boxes[index], pairs).savefig(folder / "pets_views.png", metadata={"Software": None})
+    test = splits["test"].to(runtime.device)
+    maker, maps = build_views(config, test), {}
+    few = torch.linspace(0, len(test) - 1, 6, device=runtime.device).long()
+    for name, method in (("before", initialise(config, runtime)), ("after", load_method(config, run, runtime))):
+        views, maps[f"attention\n{name} training"] = attention_maps(method, maker, few, seed=3)
+    attention_rows(views, maps).savefig(folder / "pets_attention.png", metadata={"Software": None})
+
+
+def _geometry(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
+    """The configuration's view generator without photometric augmentation: what a figure of its geometry needs."""
+    return build_views(config.model_copy(update={"augmentation": "none"}), bank)
+
+
+def _sheets(page: Page, config: PretrainConfig) -> None:
+    """One row per class (same class, other pose, light and habitat), and one bird in every habitat."""
+    birds = SynthBirds(
+        num_classes=config.num_classes, num_images=config.train_images, image_size=SHEET_PX, split="train",
+        habitat_bias=config.habitat_bias, difficulty=config.difficulty, seed=config.data_seed,
+    )  # fmt: skip
+    labels = np.asarray(birds.labels)
+    picked = [np.flatnonzero(labels == label)[:5] for label in range(config.num_classes)]
+    half = (len(picked) + 1) // 2
+    order = [np.concatenate([picked[k], picked[k + half] if k + half < len(picked) else []]).astype(int) for k in range(half)]
+    rows = [[to_picture(image) for image in birds.draw(index).images] for index in order]
+    page.figure("birds_sheet.png", image_grid(rows, [f"classes {k + 1}\nand {k + half + 1}" for k in range(half)]))
+    habitats = sorted(set(np.asarray(birds.habitats).tolist()))
+    same = np.zeros(len(habitats), dtype=int)
+    drawn = birds.draw(same, habitat=habitats)
+    five = (len(habitats) + 1) // 2
+    pictures = [to_picture(image) for image in drawn.images]
+    page.figure("habitats.png", image_grid([pictures[:five], pictures[five:]], ["one bird,", "all habitats"]))

@@ -1,0 +1,133 @@
+"""Pairs of views from a bank."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from cvsa.errors import CVSAError
+from cvsa.views import AUGMENTATIONS, VIEW_GENERATORS, ViewMaker
+from cvsa.views.maker import draw_others
+
+
+@dataclass
+class ColourBank:
+    """Image k is all of colour k outside its box and of colour k, brighter in blue, inside."""
+
+    count: int = 12
+    side: int = 16
+
+    def __post_init__(self) -> None:
+        self.device = torch.device("cpu")
+        self.boxes = torch.tensor([[4.0, 5, 12, 13]]).repeat(self.count, 1)
+        self.images = torch.zeros(self.count, 4, self.side, self.side, dtype=torch.uint8)
+        self.images[:, 0] = (torch.arange(self.count) * 20)[:, None, None]
+        self.images[:, 2:, 5:13, 4:12] = 255
+
+    def __len__(self) -> int:
+        return self.count
+
+    def gather(self, index: Tensor) -> Tensor:
+        return self.images[index].float() / 255
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def maker(bank: ColourBank | None = None, **change: object) -> ViewMaker:
+    settings: dict[str, object] = {"view": "saliency_swap", "size": 16, "scale": 0.5, "augmentation": "none"}
+    return ViewMaker(bank or ColourBank(), **(settings | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("augmentation", list(AUGMENTATIONS))
+@pytest.mark.parametrize("view", list(VIEW_GENERATORS))
+@pytest.mark.parametrize("size", [16, 11])
+def test_pairs_have_the_promised_shape_and_range(view: str, augmentation: str, size: int) -> None:
+    pair = maker(view=view, augmentation=augmentation, size=size)(torch.arange(12), generator())
+    for views in pair:
+        assert views.images.shape == (12, 3, size, size) and views.masks.shape == (12, 1, size, size)
+        assert views.images.dtype == views.masks.dtype == torch.float32
+        assert views.images.min() >= 0 and views.images.max() <= 1
+        assert views.masks.min() >= 0 and views.masks.max() <= 1
+
+
+def test_foreground_is_the_references_and_backgrounds_are_two_others() -> None:
+    index = torch.arange(12).repeat(20)
+    first, second = maker()(index, generator())
+    grounds = []
+    for views in (first, second):
+        colour = (views.images[:, 0] * 255 / 20).round()
+        inside = views.masks[:, 0] == 1
+        assert (colour == index[:, None, None])[inside].all()
+        ground = colour[:, 0, 0].long()  # a corner
+        assert (ground != index).all()
+        assert (colour == ground[:, None, None])[~inside].all()
+        grounds.append(ground)
+        assert len(ground.unique()) == 12
+    same = (grounds[0] == grounds[1]).float().mean()
+    assert 0.02 < same < 0.2  # 1/11 by chance: drawn independently
+
+
+def test_background_draws_are_uniform_over_the_others() -> None:
+    index = torch.full((11000,), 3)
+    counts = torch.bincount(draw_others(index, 12, generator()), minlength=12)
+    assert counts[3] == 0
+    rest = torch.cat([counts[:3], counts[4:]])
+    assert ((rest - 1000).abs() < 5 * 1000**0.5).all()
+
+
+@pytest.mark.parametrize("view", list(VIEW_GENERATORS))
+def test_two_views_differ_and_the_generator_decides_everything(view: str) -> None:
+    make = maker(view=view, augmentation="byol")
+    first, second = make(torch.arange(12), generator(1))
+    again, _ = make(torch.arange(12), generator(1))
+    other, _ = make(torch.arange(12), generator(2))
+    assert torch.equal(first.images, again.images) and torch.equal(first.masks, again.masks)
+    assert not torch.equal(first.images, second.images) and not torch.equal(first.images, other.images)
+
+
+def test_swap_probability_mixes_in_random_resized_crops() -> None:
+    index = torch.arange(12).repeat(50)
+    first, _ = maker(swap_probability=0.3)(index, generator())
+    colour = (first.images[:, 0] * 255 / 20).round()
+    # A crop shows one image, a swap two.
+    swapped = colour.amax((1, 2)) != colour.amin((1, 2))
+    assert abs(float(swapped.float().mean()) - 0.3) < 0.08
+    never, _ = maker(swap_probability=0.0)(index, generator())
+    red = never.images[:, 0]
+    torch.testing.assert_close(red, red[:, :1, :1].expand_as(red))
+
+
+def test_masks_nobody_reads_are_ones_for_crops() -> None:
+    first, _ = maker(view="random_resized_crop", masks=False)(torch.arange(12), generator())
+    assert (first.masks == 1).all()
+    first, _ = maker(view="random_resized_crop")(torch.arange(12), generator())
+    assert 0 < first.masks.mean() < 1
+
+
+def test_saliency_masks_are_the_references_own() -> None:
+    bank = ColourBank()
+    bank.images[:, 3] = 0
+    bank.images[:, 3, 5:13, 4:8] = 255  # the left half of each box
+    first, _ = maker(bank, mask="saliency", scale=1.0, ratio=(1.0, 1.0), flip=0.0)(torch.arange(12), generator())
+    assert (first.masks[:, 0, 5:13, 4:7] == 1).all()
+    assert first.masks[:, 0, 5:13, 9:].max() == 0 and first.masks[:, 0, :5].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"view": "mosaic"}, "random_resized_crop, saliency_swap"),
+        ({"augmentation": "heavy"}, "byol, moco_v2, none"),
+        ({"mask": "ellipse"}, "rectangle, saliency"),
+        ({"swap_probability": 1.5}, "swap_probability"),
+        ({"scale": 0.0}, "scale"),
+        ({"bank": ColourBank(count=1)}, "another image"),
+    ],
+)
+def test_mistakes_are_one_clear_line(change: dict[str, object], message: str) -> None:
+    with pytest.raises(CVSAError, match=message) as error:
+        maker(**change)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
