@@ -22,7 +22,9 @@ class _OneLineErrors(click.Group):
             ctx.exit(2)
 
 
-@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="cvsa")
 def main() -> None:
     """Companion to "Exploring Localization for Self-supervised Fine-grained Contrastive Learning" (CVSA).
@@ -44,7 +46,9 @@ def rows() -> None:
 
     click.echo(f"{'row':<12} {'base':<8} {'views':<20} {'L_Align':>7}  about")
     for name, row in ROWS.items():
-        click.echo(f"{name:<12} {row.base:<8} {row.view:<20} {row.align_weight:>7g}  {row.about}; {row.source}")
+        click.echo(
+            f"{name:<12} {row.base:<8} {row.view:<20} {row.align_weight:>7g}  {row.about}; {row.source}"
+        )
     for alias, name in ALIASES.items():
         click.echo(f"{alias} is another name for {name}.")
 
@@ -68,10 +72,22 @@ def presets() -> None:
 
 
 @main.command()
-@click.option("--preset", default="tiny", show_default=True, help="Size of the experiments, see `cvsa presets`.")
-@click.option("--jobs", default=None, type=click.IntRange(min=1), help="Runs at a time; each uses one thread.  [default: all cores]")
+@click.option(
+    "--preset", default="tiny", show_default=True, help="Size of the experiments, see `cvsa presets`."
+)
+@click.option(
+    "--jobs",
+    default=None,
+    type=click.IntRange(min=1),
+    help="Runs at a time; each uses one thread.  [default: all cores]",
+)
 @click.option("--dry-run", is_flag=True, help="Only list what would run.")
-@click.option("--report/--no-report", default=True, show_default=True, help="Draw the book's tables and figures at the end.")
+@click.option(
+    "--report/--no-report",
+    default=True,
+    show_default=True,
+    help="Draw the book's tables and figures at the end.",
+)
 def reproduce(preset: str, jobs: int | None, dry_run: bool, report: bool) -> None:
     """Run every experiment of a preset that is missing or has changed, then draw the report.
 
@@ -83,7 +99,9 @@ def reproduce(preset: str, jobs: int | None, dry_run: bool, report: bool) -> Non
 
 
 @main.command()
-@click.option("--preset", default="tiny", show_default=True, help="Preset whose records are drawn as the live ones.")
+@click.option(
+    "--preset", default="tiny", show_default=True, help="Preset whose records are drawn as the live ones."
+)
 def report(preset: str) -> None:
     """Draw the book's tables, figures and numbers from records (no experiment runs)."""
     from cvsa.report.pages import draw

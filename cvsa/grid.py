@@ -36,7 +36,11 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """The resolved configuration (without the parent's run id): what makes the node rerun when it changes."""
-        models: dict[str, type[RunConfig]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "probe": ProbeConfig}
+        models: dict[str, type[RunConfig]] = {
+            "pretrain": PretrainConfig,
+            "finetune": FinetuneConfig,
+            "probe": ProbeConfig,
+        }
         return resolve(models[self.kind], **self.parameters)
 
 
@@ -67,7 +71,12 @@ def load_grid(path: Path, preset: str) -> Grid:
     if preset not in presets:
         raise CVSAError(f"Preset {preset!r} has no experiments in {path}. There are: {', '.join(presets)}.")
     entry = presets[preset]
-    grid = Grid(preset, [find_row(name)[0] for name in entry["rows"]], entry["seeds"], scale_ablation=entry.get("scale_ablation", {}))
+    grid = Grid(
+        preset,
+        [find_row(name)[0] for name in entry["rows"]],
+        entry["seeds"],
+        scale_ablation=entry.get("scale_ablation", {}),
+    )
     for seed in grid.seeds:
         for row in grid.rows:
             _add(grid, row, seed)

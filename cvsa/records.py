@@ -107,7 +107,9 @@ def read_record(folder: Path) -> Record:
     """
     path = Path(folder) / RECORD
     if not path.is_file():
-        raise CVSAError(f"No finished run in {folder}: {RECORD} is missing. Run the notebook that makes it first, or give the folder of another run.")
+        raise CVSAError(
+            f"No finished run in {folder}: {RECORD} is missing. Run the notebook that makes it first, or give the folder of another run."
+        )
     try:
         return Record.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
@@ -131,16 +133,25 @@ def finished(config: RunConfig, folder: Path) -> Record | None:
         return None
     record = read_record(folder)
     if record.run_id != config.identity():
-        raise CVSAError(f"{folder} holds another run ({record.row}, seed {record.seed}, {record.run_id}). Choose another out, or delete that folder.")
+        raise CVSAError(
+            f"{folder} holds another run ({record.row}, seed {record.seed}, {record.run_id}). Choose another out, or delete that folder."
+        )
     if record.code["hash"] != code_hash():
-        raise CVSAError(f"{folder} holds this run made by other code ({record.code['hash']}, now {code_hash()}). Choose another out, or delete that folder.")
+        raise CVSAError(
+            f"{folder} holds this run made by other code ({record.code['hash']}, now {code_hash()}). Choose another out, or delete that folder."
+        )
     return record
 
 
 def shaping_files() -> list[Path]:
     """The package files that shape results, in a stable order."""
     root = Path(cvsa.__file__).parent
-    return [file for part in SHAPING for file in sorted((root / part).rglob("*.py")) if file.name != "catalogue.py"]
+    return [
+        file
+        for part in SHAPING
+        for file in sorted((root / part).rglob("*.py"))
+        if file.name != "catalogue.py"
+    ]
 
 
 @cache
@@ -176,16 +187,28 @@ def code_version() -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "scipy")}}
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "scipy")},
+    }
 
 
 def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:
     """Device, precision, processor, cores, threads in use, and the GPU when it is the device."""
     import torch
 
-    info = {"device": str(device), "precision": "bf16" if bf16 else "fp32", "system": platform.system(), "cpu": _cpu_name()}
+    info = {
+        "device": str(device),
+        "precision": "bf16" if bf16 else "fp32",
+        "system": platform.system(),
+        "cpu": _cpu_name(),
+    }
     counts = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    return {**info, **counts, **({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})}
+    return {
+        **info,
+        **counts,
+        **({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
+    }
 
 
 def _cpu_name() -> str:
@@ -209,7 +232,15 @@ def peak_memory_mib(device: torch.device) -> float:
     return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)
 
 
-def make_record(config: RunConfig, kind: Literal["pretrain", "finetune", "probe"], *, started: datetime, seconds: float, runtime: Runtime, **rest: Any) -> Record:
+def make_record(
+    config: RunConfig,
+    kind: Literal["pretrain", "finetune", "probe"],
+    *,
+    started: datetime,
+    seconds: float,
+    runtime: Runtime,
+    **rest: Any,
+) -> Record:
     """Fill in what every record has; ``rest`` are the fields that depend on the run."""
     return Record(
         kind=kind,
@@ -231,4 +262,3 @@ def make_record(config: RunConfig, kind: Literal["pretrain", "finetune", "probe"
 def now() -> datetime:
     """The current time, with its zone."""
     return datetime.now(UTC)
-

@@ -13,7 +13,6 @@ from cvsa.grid import load_grid
 from cvsa.records import read_record
 
 
-
 def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> int:
     """Bring every run of a preset up to date.
 
@@ -44,7 +43,14 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
     targets = [] if report else [f"{results}/{run.kind}/{run.name}/record.json" for run in grid.runs]
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", str(jobs)),
-        *("--config", f"preset={preset}", "--rerun-incomplete", "--nolock", "--show-failed-logs", "--keep-going"),
+        *(
+            "--config",
+            f"preset={preset}",
+            "--rerun-incomplete",
+            "--nolock",
+            "--show-failed-logs",
+            "--keep-going",
+        ),
         *("--quiet", "rules", "host", "reason"),
         *(["--dry-run"] if dry_run else []),
         *(["--", *targets] if targets else []),
@@ -54,17 +60,27 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CVSAError(f"Another `cvsa reproduce --preset {preset}` runs in this folder. Wait for it or stop it.") from None
+            raise CVSAError(
+                f"Another `cvsa reproduce --preset {preset}` runs in this folder. Wait for it or stop it."
+            ) from None
         _announce(preset, len(grid.runs), jobs)
         try:
             return subprocess.run(command, env=environment, check=False).returncode
         except KeyboardInterrupt:
-            print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
+            print(
+                "Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr
+            )
             return 130
 
 
 def _announce(preset: str, runs: int, jobs: int) -> None:
     folder = Path("results") / preset
-    known = [read_record(path.parent).seconds for path in folder.rglob("record.json")] if folder.is_dir() else []
-    estimate = f"; about {sum(known) / len(known) * runs / jobs / 60:.0f} minutes if nothing is there yet, judged from committed runs" if known else ""
+    known = (
+        [read_record(path.parent).seconds for path in folder.rglob("record.json")] if folder.is_dir() else []
+    )
+    estimate = (
+        f"; about {sum(known) / len(known) * runs / jobs / 60:.0f} minutes if nothing is there yet, judged from committed runs"
+        if known
+        else ""
+    )
     print(f"Preset {preset}: {runs} runs, {jobs} at a time{estimate}.", flush=True)

@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-from cvsa.config import KINDS, PRESETS, FinetuneConfig, PretrainConfig, ProbeConfig, parameter_cell, parameters, resolve
+from cvsa.config import (
+    KINDS,
+    PRESETS,
+    FinetuneConfig,
+    PretrainConfig,
+    ProbeConfig,
+    parameter_cell,
+    parameters,
+    resolve,
+)
 from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import ALIASES, ROWS, find_row
 
@@ -17,7 +26,11 @@ from cvsa.methods.catalogue import ALIASES, ROWS, find_row
 @pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.base != "none"])
 def test_every_row_resolves_in_every_preset(row: str, preset: str) -> None:
     config = resolve(PretrainConfig, row=row, preset=preset)
-    assert (config.base, config.view, config.align_weight) == (ROWS[row].base, ROWS[row].view, ROWS[row].align_weight)
+    assert (config.base, config.view, config.align_weight) == (
+        ROWS[row].base,
+        ROWS[row].view,
+        ROWS[row].align_weight,
+    )
     for model in (FinetuneConfig, ProbeConfig):
         assert resolve(model, row=row, preset=preset).preset == preset
 
@@ -34,7 +47,11 @@ def test_layers_override_in_order() -> None:
 
 def test_one_recipe_for_all_rows_of_the_tiny_preset() -> None:
     differing = {"row", "base", "view", "align_weight"}
-    recipes = [resolve(PretrainConfig, row=name).model_dump(exclude=differing) for name, row in ROWS.items() if row.base != "none"]
+    recipes = [
+        resolve(PretrainConfig, row=name).model_dump(exclude=differing)
+        for name, row in ROWS.items()
+        if row.base != "none"
+    ]
     assert all(recipe == recipes[0] for recipe in recipes)
 
 
@@ -79,8 +96,14 @@ def test_identity_depends_on_what_is_run_only() -> None:
     assert config.identity() == resolve(PretrainConfig, device="cpu").identity()
     assert config.identity() != resolve(PretrainConfig, seed=1).identity()
     evaluation = resolve(FinetuneConfig, row="BYOL", pretrained="a", parent="0" * 12)
-    assert evaluation.identity() == resolve(FinetuneConfig, row="BYOL", pretrained="b", parent="0" * 12).identity()
-    assert evaluation.identity() != resolve(FinetuneConfig, row="BYOL", pretrained="a", parent="1" * 12).identity()
+    assert (
+        evaluation.identity()
+        == resolve(FinetuneConfig, row="BYOL", pretrained="b", parent="0" * 12).identity()
+    )
+    assert (
+        evaluation.identity()
+        != resolve(FinetuneConfig, row="BYOL", pretrained="a", parent="1" * 12).identity()
+    )
 
 
 @pytest.mark.parametrize("model", KINDS)
@@ -89,7 +112,9 @@ def test_parameter_cell_is_plain_python_with_help(model: type[PretrainConfig]) -
     exec("from typing import Optional\n" + parameter_cell(model), namespace)
     assert {*parameters(model), "out"} <= set(namespace)
     # papermill reads one assignment per line, annotated, with a comment as help.
-    assert all(re.fullmatch(r"\w+: [\w\[\]]+ = \S.*  # \S.*", line) for line in parameter_cell(model).splitlines())
+    assert all(
+        re.fullmatch(r"\w+: [\w\[\]]+ = \S.*  # \S.*", line) for line in parameter_cell(model).splitlines()
+    )
 
 
 def test_configuration_and_command_line_start_without_torch() -> None:

@@ -24,14 +24,25 @@ SMALL = {
 
 
 def parameters_cell(notebook: Path) -> str:
-    cells = [cell for cell in nbformat.read(notebook, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = [
+        cell for cell in nbformat.read(notebook, 4).cells if "parameters" in cell.metadata.get("tags", [])
+    ]
     assert len(cells) == 1
     return str(cells[0].source)
 
 
 def papermill(notebook: str, out: Path, **given: Any) -> subprocess.CompletedProcess[str]:
     flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", str(ROOT / "notebooks" / notebook), str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "-k",
+        "python3",
+        "--no-progress-bar",
+        str(ROOT / "notebooks" / notebook),
+        str(out),
+    ]
     return subprocess.run([*command, *flags], capture_output=True, text=True, check=False, cwd=out.parent)
 
 
@@ -55,7 +66,12 @@ def test_parameter_cells_are_those_of_the_configuration(model: Any) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_parameter_is_typed_and_explained(path: Path) -> None:
-    result = subprocess.run([sys.executable, "-m", "papermill", "--help-notebook", str(path)], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "papermill", "--help-notebook", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     listed = [line for line in result.stdout.splitlines() if "(default" in line]
     assert len(listed) == len(parameters_cell(path).splitlines())
     assert not [line for line in listed if "Unknown type" in line]
@@ -76,11 +92,19 @@ def test_pretrain_finetune_and_probe_run_one_after_the_other(tmp_path: Path) -> 
     assert result.returncode == 0, result.stderr
     for kind in ("finetune", "probe"):
         fast = {"epochs": 1, "warmup_epochs": 0, "batch_size": 20} if kind == "finetune" else {}
-        result = papermill(f"{kind}.ipynb", tmp_path / f"{kind}.ipynb", pretrained=run, out=tmp_path / kind, **fast)
+        result = papermill(
+            f"{kind}.ipynb", tmp_path / f"{kind}.ipynb", pretrained=run, out=tmp_path / kind, **fast
+        )
         assert result.returncode == 0, result.stderr
         assert read_record(tmp_path / kind).parents == [read_record(run).run_id]
     cells = nbformat.read(tmp_path / "a.ipynb", 4).cells
-    shown = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs if "image/png" in output.get("data", {})]
+    shown = [
+        output
+        for cell in cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
     assert len(shown) >= 3  # view pairs, curves, attention
 
 
@@ -95,12 +119,20 @@ def test_a_folder_of_photographs_trains(tmp_path: Path, photographs: Path) -> No
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"epochs": "abc"}, "Parameter epochs"), ({"epoch": 3}, "Unknown parameter 'epoch'"), ({"row": "BYOL+CVAS"}, "Did you mean 'BYOL+CVSA'")],
+    [
+        ({"epochs": "abc"}, "Parameter epochs"),
+        ({"epoch": 3}, "Unknown parameter 'epoch'"),
+        ({"row": "BYOL+CVAS"}, "Did you mean 'BYOL+CVSA'"),
+    ],
 )
-def test_bad_parameters_end_in_one_line_and_leave_nothing(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_bad_parameters_end_in_one_line_and_leave_nothing(
+    given: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     result = papermill("pretrain.ipynb", tmp_path / "a.ipynb", out=tmp_path / "run", **given)
     assert result.returncode != 0
-    assert any(line.startswith("CVSAError: ") and words in line for line in result.stderr.splitlines()), result.stderr[-2000:]
+    assert any(line.startswith("CVSAError: ") and words in line for line in result.stderr.splitlines()), (
+        result.stderr[-2000:]
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -108,8 +140,22 @@ def test_the_scale_ablation_shares_runs_and_draws(tmp_path: Path) -> None:
     flags = {"epochs": 2, "finetune_epochs": 2, "out": tmp_path / "runs", "preset": "tiny"}
     notebook = ROOT / "notebooks" / "ablation_scale.ipynb"
     yaml = "{rows: [BYOL+SS], scales: [0.2, 0.5], train_images: 120, test_images: 50}"
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", str(notebook), str(tmp_path / "a.ipynb"), "-y", yaml]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "-k",
+        "python3",
+        "--no-progress-bar",
+        str(notebook),
+        str(tmp_path / "a.ipynb"),
+        "-y",
+        yaml,
+    ]
     command += [part for name, value in flags.items() for part in ("-p", name, str(value))]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "runs" / "finetune").iterdir()} == {"byol-ss-s0-scale0.2", "byol-ss-s0"}
+    assert {path.name for path in (tmp_path / "runs" / "finetune").iterdir()} == {
+        "byol-ss-s0-scale0.2",
+        "byol-ss-s0",
+    }

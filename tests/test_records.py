@@ -38,7 +38,11 @@ def test_damaged_records_are_refused_by_name(tmp_path: Path, damage: str) -> Non
     elif damage == "missing":
         path.unlink()
     else:
-        content |= {"schema": {"schema_version": 99}, "nan": {"metrics": {"a": float("nan")}}, "extra": {"surprise": 1}}[damage]
+        content |= {
+            "schema": {"schema_version": 99},
+            "nan": {"metrics": {"a": float("nan")}},
+            "extra": {"surprise": 1},
+        }[damage]
         path.write_text(json.dumps(content))
     with pytest.raises(CVSAError) as error:
         read_record(tmp_path)
@@ -76,5 +80,14 @@ def test_finished_knows_its_own_run_from_others(tmp_path: Path, monkeypatch: pyt
 
 def test_code_hash_covers_what_shapes_results_and_nothing_else() -> None:
     names = {file.relative_to(Path(records.__file__).parent).as_posix() for file in records.shaping_files()}
-    assert {"views/swap.py", "methods/alignment.py", "training/loop.py", "data/birds.py", "evaluation/probe.py", "saliency/boxes.py"} <= names
-    assert not {name for name in names if name.startswith("report") or name in {"cli.py", "methods/catalogue.py"}}
+    assert {
+        "views/swap.py",
+        "methods/alignment.py",
+        "training/loop.py",
+        "data/birds.py",
+        "evaluation/probe.py",
+        "saliency/boxes.py",
+    } <= names
+    assert not {
+        name for name in names if name.startswith("report") or name in {"cli.py", "methods/catalogue.py"}
+    }

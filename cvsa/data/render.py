@@ -321,7 +321,7 @@ def render(
     masks = torch.zeros(count, 1, size, size, dtype=torch.bool, device=device)
     most = max(1, (1 << 16 if torch.device(device).type == "cpu" else 1 << 22) // size**2)
     kind = habitats if groups is None else habitats * (int(groups.max(initial=0)) + 1) + groups
-    # Colours made while painting must land on the device; on the CPU they do, and the context would only cost.
+    # Colours made while painting must land on the device; on the CPU the context would only cost time.
     with nullcontext() if torch.device(device).type == "cpu" else torch.device(device):
         for rows in _chunks(kind, most):
             canvas = paint_background(int(habitats[rows[0]]), rows)

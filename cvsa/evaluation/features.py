@@ -38,16 +38,27 @@ def resolve_evaluation(model: type[Evaluation], **given: Any) -> tuple[Evaluatio
     given = {k: v for k, v in given.items() if v is not None and v != ""}
     if "pretrained" not in given:
         if given.get("row", "Random") != "Random":
-            raise CVSAError(f"Row {given['row']!r} needs pretrained: the folder of its pre-training run (only 'Random' starts from nothing). Run the pretrain notebook first.")
+            raise CVSAError(
+                f"Row {given['row']!r} needs pretrained: the folder of its pre-training run (only 'Random' starts from nothing). Run the pretrain notebook first."
+            )
         return resolve(model, **{**given, "row": "Random"}), None
     parent = read_record(Path(given["pretrained"]))
     if parent.kind != "pretrain":
-        raise CVSAError(f"{given['pretrained']} holds a {parent.kind} run; pretrained must be a pre-training run's folder.")
-    fixed = {"parent": parent.run_id, "row": parent.row, "backbone": parent.config["backbone"], "image_size": parent.config["image_size"]}
+        raise CVSAError(
+            f"{given['pretrained']} holds a {parent.kind} run; pretrained must be a pre-training run's folder."
+        )
+    fixed = {
+        "parent": parent.run_id,
+        "row": parent.row,
+        "backbone": parent.config["backbone"],
+        "image_size": parent.config["image_size"],
+    }
     fixed |= {name: parent.config[name] for name in DataConfig.model_fields}
     for name, value in fixed.items():
         if name in given and str(given[name]) != str(value):
-            raise CVSAError(f"Parameter {name} = {given[name]!r} contradicts the pre-trained run in {given['pretrained']} ({value!r}). Leave it out.")
+            raise CVSAError(
+                f"Parameter {name} = {given[name]!r} contradicts the pre-trained run in {given['pretrained']} ({value!r}). Leave it out."
+            )
     return resolve(model, **{"preset": parent.preset, "seed": parent.seed, **given, **fixed}), parent
 
 
@@ -61,7 +72,9 @@ def starting_backbone(config: FinetuneConfig | ProbeConfig, runtime: Runtime) ->
 
 
 @torch.no_grad()
-def extract_features(backbone: Backbone, bank: ImageBank, image_size: int, runtime: Runtime, batch: int = 200) -> Tensor:
+def extract_features(
+    backbone: Backbone, bank: ImageBank, image_size: int, runtime: Runtime, batch: int = 200
+) -> Tensor:
     """Pooled features of every image, whole image resized, no augmentation.
 
     Returns:

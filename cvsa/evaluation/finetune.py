@@ -77,16 +77,35 @@ def finetune(out: Path, **given: Any) -> Record:
         model: Classifier = runtime.place(Classifier(backbone, len(bank.classes)))  # type: ignore[assignment]
 
     def make_batch(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        views = random_resized_crop(bank.gather(index), size=config.image_size, scale=config.crop_scale, ratio=(3 / 4, 4 / 3), generator=generator, flip=0.5)
+        views = random_resized_crop(
+            bank.gather(index),
+            size=config.image_size,
+            scale=config.crop_scale,
+            ratio=(3 / 4, 4 / 3),
+            generator=generator,
+            flip=0.5,
+        )
         return views.images.to(runtime.device), bank.labels[index].to(runtime.device)
 
     with seeded(config.seed, runtime.device):
         history, rate = fit(model, make_batch, len(bank), config, runtime, out, f"fine-tune {config.row}")
     metrics, rows = {"train_accuracy": float(history["train_accuracy"].iloc[-1])}, []
     for name in [split for split in splits if split != "train"]:
-        labels, predicted = splits[name].labels.cpu(), predict(model, splits[name], config.image_size, runtime)
+        labels, predicted = (
+            splits[name].labels.cpu(),
+            predict(model, splits[name], config.image_size, runtime),
+        )
         metrics[f"{name}_accuracy"] = float((predicted == labels).double().mean())
-        rows.append(pd.DataFrame({"split": name, "image": range(len(labels)), "label": labels.numpy(), "predicted": predicted.numpy()}))
+        rows.append(
+            pd.DataFrame(
+                {
+                    "split": name,
+                    "image": range(len(labels)),
+                    "label": labels.numpy(),
+                    "predicted": predicted.numpy(),
+                }
+            )
+        )
     atomic_write(out / PREDICTIONS, pd.concat(rows).to_csv(index=False))
     save_weights(out, model)
     record = make_record(
@@ -96,7 +115,11 @@ def finetune(out: Path, **given: Any) -> Record:
         seconds=time.monotonic() - clock,
         runtime=runtime,
         metrics=metrics,
-        counts={"train_images": len(bank), "classes": len(bank.classes), **{f"{name}_images": len(split) for name, split in splits.items() if name != "train"}},
+        counts={
+            "train_images": len(bank),
+            "classes": len(bank.classes),
+            **{f"{name}_images": len(split) for name, split in splits.items() if name != "train"},
+        },
         data_fingerprints={name: split.fingerprint for name, split in splits.items()},
         images_per_second=round(rate, 1),
         parents=[parent.run_id] if parent else [],

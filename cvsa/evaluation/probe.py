@@ -24,7 +24,9 @@ from cvsa.training.runtime import Runtime
 L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
-def fit_linear(features: Tensor, labels: Tensor, classes: int, l2: float, iterations: int = 100) -> tuple[Tensor, Tensor]:
+def fit_linear(
+    features: Tensor, labels: Tensor, classes: int, l2: float, iterations: int = 100
+) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression by full-batch L-BFGS: mean cross-entropy + l2/2 |W|^2.
 
     Args:
@@ -51,7 +53,12 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, l2: float, iterat
     return weight.detach(), bias.detach()
 
 
-def linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], tests: dict[str, tuple[Tensor, Tensor]], classes: int) -> dict[str, float]:
+def linear_probe(
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    tests: dict[str, tuple[Tensor, Tensor]],
+    classes: int,
+) -> dict[str, float]:
     """Accuracy of a linear classifier on frozen features, its L2 strength chosen on the validation split.
 
     Args:
@@ -72,7 +79,9 @@ def linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], tests
     return {name: accuracy(best, data) for name, data in tests.items()}
 
 
-def knn_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, k: int, temperature: float) -> float:
+def knn_accuracy(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, k: int, temperature: float
+) -> float:
     """Top-1 of the weighted k nearest neighbours by cosine (Wu et al., 2018): votes exp(cos / temperature).
 
     Args:
@@ -87,7 +96,9 @@ def knn_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], clas
     keys, hits = F.normalize(train[0], dim=1), 0
     for queries, labels in zip(test[0].split(1024), test[1].split(1024), strict=True):
         similarity, nearest = (F.normalize(queries, dim=1) @ keys.T).topk(min(k, len(keys)), dim=1)  # (B, k)
-        votes = torch.zeros(len(queries), classes).scatter_add_(1, train[1][nearest], (similarity / temperature).exp())
+        votes = torch.zeros(len(queries), classes).scatter_add_(
+            1, train[1][nearest], (similarity / temperature).exp()
+        )
         hits += int((votes.argmax(1) == labels).sum())
     return hits / len(test[1])
 
@@ -110,15 +121,25 @@ def probe(out: Path, **given: Any) -> Record:
     runtime = Runtime.of(config)
     splits = load_splits(config)
     backbone = starting_backbone(config, runtime)
-    features = {name: extract_features(backbone, bank, config.image_size, runtime) for name, bank in splits.items()}
+    features = {
+        name: extract_features(backbone, bank, config.image_size, runtime) for name, bank in splits.items()
+    }
     extracted = time.monotonic() - clock
     data = {name: (features[name], bank.labels.cpu()) for name, bank in splits.items()}
     tests = {name: pair for name, pair in data.items() if name.startswith("test")}
     classes = len(splits["train"].classes)
-    metrics = {f"linear_{name}": value for name, value in linear_probe(data["train"], data["val"], tests, classes).items()}
-    metrics |= {f"knn_{name}": knn_accuracy(data["train"], pair, classes, config.knn_k, config.knn_temperature) for name, pair in tests.items()}
+    metrics = {
+        f"linear_{name}": value
+        for name, value in linear_probe(data["train"], data["val"], tests, classes).items()
+    }
+    metrics |= {
+        f"knn_{name}": knn_accuracy(data["train"], pair, classes, config.knn_k, config.knn_temperature)
+        for name, pair in tests.items()
+    }
     if "habitat" in splits["train"].extras:
-        metrics |= _habitat_probe({n: (features[n], torch.as_tensor(splits[n].extras["habitat"]).long()) for n in ("train", "val")})
+        metrics |= _habitat_probe(
+            {n: (features[n], torch.as_tensor(splits[n].extras["habitat"]).long()) for n in ("train", "val")}
+        )
     record = make_record(
         config,
         "probe",
@@ -139,6 +160,8 @@ def _habitat_probe(data: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Accuracy of the habitat's linear probe, and of always guessing the most frequent habitat."""
     # Test images show no habitat: half of the validation split chooses the strength, the other half tests.
     habitats, half = int(data["train"][1].max()) + 1, len(data["val"][1]) // 2
-    chosen, tested = ((data["val"][0][part], data["val"][1][part]) for part in (slice(half), slice(half, None)))
+    chosen, tested = (
+        (data["val"][0][part], data["val"][1][part]) for part in (slice(half), slice(half, None))
+    )
     read = linear_probe(data["train"], chosen, {"habitat": tested}, habitats)["habitat"]
     return {"habitat_linear": read, "habitat_chance": float(tested[1].bincount().max()) / len(tested[1])}

@@ -53,7 +53,12 @@ def to_picture(image: Tensor) -> np.ndarray:
     return np.asarray(picture if picture.dtype == np.uint8 else picture.clip(0, 1))
 
 
-def image_grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], boxes: Sequence[Sequence[Any]] | None = None, cell: float = 1.35) -> Figure:
+def image_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    boxes: Sequence[Sequence[Any]] | None = None,
+    cell: float = 1.35,
+) -> Figure:
     """Rows of pictures, one title per row on the left.
 
     Args:
@@ -77,13 +82,23 @@ def image_grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], boxe
             axis.imshow(pictures[c], interpolation="nearest", **heat)
             if boxes is not None and boxes[r][c] is not None:
                 x1, y1, x2, y2 = (float(v) for v in boxes[r][c])
-                axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=2.2))
-                axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="#d55e00", linewidth=1.1))
+                axis.add_patch(
+                    Rectangle(
+                        (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=2.2
+                    )
+                )
+                axis.add_patch(
+                    Rectangle(
+                        (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="#d55e00", linewidth=1.1
+                    )
+                )
         axes[r][0].set_ylabel(titles[r], rotation=0, ha="right", va="center", fontsize=10)
     return figure
 
 
-def view_pairs(references: Tensor, boxes: Tensor, pairs: dict[str, tuple[Views, Views]], count: int = 6) -> Figure:
+def view_pairs(
+    references: Tensor, boxes: Tensor, pairs: dict[str, tuple[Views, Views]], count: int = 6
+) -> Figure:
     """References with their saliency boxes, and below them both views of each named generator."""
     rows: list[list[np.ndarray]] = [[to_picture(image[:3]) for image in references[:count]]]
     outlines: list[list[Any]] = [list(boxes[:count].cpu().numpy())]
@@ -98,7 +113,10 @@ def view_pairs(references: Tensor, boxes: Tensor, pairs: dict[str, tuple[Views, 
 
 def attention_rows(views: Views, maps: dict[str, Tensor], count: int = 6) -> Figure:
     """Views, their masks, and one row of attention maps (B, 1, H, W) per name, all on the scale 0 to 1."""
-    rows = [[to_picture(image) for image in views.images[:count]], [mask[0].cpu().numpy() for mask in views.masks[:count]]]
+    rows = [
+        [to_picture(image) for image in views.images[:count]],
+        [mask[0].cpu().numpy() for mask in views.masks[:count]],
+    ]
     rows += [[attention[0].cpu().numpy() for attention in each[:count]] for each in maps.values()]
     return image_grid(rows, ["view", "view mask", *maps])
 
@@ -113,12 +131,23 @@ def curves(histories: dict[str, pd.DataFrame], quantities: Iterable[tuple[str, s
         for name, history in histories.items():
             row = name.split(" #")[0]
             if column in history:
-                axis.plot(history["epoch"], history[column], color=colour(row), label=None if row in labelled else row)
+                axis.plot(
+                    history["epoch"],
+                    history[column],
+                    color=colour(row),
+                    label=None if row in labelled else row,
+                )
                 labelled.add(row)
         axis.set(title=title, xlabel="epoch")
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False
+        )
     return figure
 
 
@@ -135,9 +164,24 @@ def seeds_and_intervals(axis: Axes, summary: pd.DataFrame, values: pd.DataFrame,
     for y, row in enumerate(order):
         entry = summary.loc[row]
         if pd.notna(entry["low"]):
-            axis.plot([scale * entry["low"], scale * entry["high"]], [y, y], color=colour(row), linewidth=1.5, alpha=0.7, zorder=2)
+            axis.plot(
+                [scale * entry["low"], scale * entry["high"]],
+                [y, y],
+                color=colour(row),
+                linewidth=1.5,
+                alpha=0.7,
+                zorder=2,
+            )
         points = values.loc[values["row"] == row, "value"]
-        axis.scatter(scale * points, [y] * len(points), color=colour(row), s=22, zorder=3, edgecolor="white", linewidth=0.6)
+        axis.scatter(
+            scale * points,
+            [y] * len(points),
+            color=colour(row),
+            s=22,
+            zorder=3,
+            edgecolor="white",
+            linewidth=0.6,
+        )
         axis.plot([scale * entry["mean"]] * 2, [y - 0.3, y + 0.3], color=colour(row), linewidth=3, zorder=4)
     axis.set_yticks(range(len(order)), order)
     axis.invert_yaxis()

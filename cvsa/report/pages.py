@@ -44,7 +44,9 @@ class Page:
 
     def text(self, name: str, sentences: list[str]) -> None:
         """Generated sentences, one bullet each."""
-        atomic_write(self.folder / "text" / f"{name}.md", "".join(f"- {sentence}\n" for sentence in sentences))
+        atomic_write(
+            self.folder / "text" / f"{name}.md", "".join(f"- {sentence}\n" for sentence in sentences)
+        )
 
     def figure(self, name: str, figure: Figure) -> None:
         """A figure; the suffix of the name chooses SVG or PNG."""
@@ -57,7 +59,10 @@ class Page:
 def markdown(table: pd.DataFrame) -> str:
     """A pipe table; the first column is left-aligned, the others right-aligned."""
     lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|:---|" + "---:|" * (len(table.columns) - 1)]
-    lines += ["| " + " | ".join(str(value).replace("|", "\\|") for value in line) + " |" for line in table.itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(str(value).replace("|", "\\|") for value in line) + " |"
+        for line in table.itertuples(index=False)
+    ]
     return "\n".join(lines)
 
 
@@ -72,7 +77,7 @@ def points(value: float) -> str:
 
 
 def interval(low: float, high: float, show: Callable[[float], str]) -> str:
-    """"[low, high]", or a dash where there is none."""
+    """ "[low, high]", or a dash where there is none."""
     return "–" if pd.isna(low) else f"[{show(low)}, {show(high)}]"
 
 
@@ -104,7 +109,12 @@ def draw(preset: str, root: Path) -> None:
     pictures.photographs(page, root / "results" / PHOTOGRAPHS)
     _provenance(page, runs)
     atomic_write(page.folder / "numbers.json", json.dumps(page.numbers, indent=1, sort_keys=True))
-    atomic_write(page.folder / "report.json", json.dumps({"preset": preset, "runs": sorted(r.run_id for _, r in runs), "code": code_version()}, indent=1))
+    atomic_write(
+        page.folder / "report.json",
+        json.dumps(
+            {"preset": preset, "runs": sorted(r.run_id for _, r in runs), "code": code_version()}, indent=1
+        ),
+    )
 
 
 def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) -> None:
@@ -112,7 +122,11 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
     config = next(record.config for _, record in runs if record.kind == "pretrain")
     default_scale = PretrainConfig.model_fields["swap_scale"].default
     table = tables.main_runs(tables.long_table(runs), default_scale)
-    columns = {title: tables.by_row(table, metric) for metric, title in tables.METRICS.items() if (table["metric"] == metric).any()}
+    columns = {
+        title: tables.by_row(table, metric)
+        for metric, title in tables.METRICS.items()
+        if (table["metric"] == metric).any()
+    }
     rows = [row for row in ROWS if row in columns["fine-tuned"].index]
     shown = {"row": rows}
     for title, summary in columns.items():
@@ -137,15 +151,26 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
 
     ids = [record.run_id for _, record in runs]
     hours = sum(record.seconds for _, record in runs) / 3600
-    machine = {f"{record.hardware.get('gpu', record.hardware['cpu'])}, {record.hardware['threads']} thread(s) a run" for _, record in runs}
+    machine = {
+        f"{record.hardware.get('gpu', record.hardware['cpu'])}, {record.hardware['threads']} thread(s) a run"
+        for _, record in runs
+    }
     page.number(f"{key}.epochs", str(config["epochs"]), ids)
     page.number(f"{key}.seeds", str(table["seed"].nunique()), ids)
     page.number(f"{key}.minutes", f"{60 * hours:.0f}", ids)
     page.number(f"{key}.hours", f"{hours:.1f}", ids)
     page.number(f"{key}.machine", "; ".join(sorted(machine)), ids)
-    for title, metric in (("linear", "probe.linear_test"), ("habitat", "probe.habitat_linear"), ("finetuned", "finetune.test_accuracy")):
+    for title, metric in (
+        ("linear", "probe.linear_test"),
+        ("habitat", "probe.habitat_linear"),
+        ("finetuned", "finetune.test_accuracy"),
+    ):
         for row, line in tables.by_row(table, metric).iterrows():
-            page.number(f"{key}.{title}.{row}", percent(line["mean"]) + " %", table[(table["row"] == row) & (table["metric"] == metric)]["run_id"])
+            page.number(
+                f"{key}.{title}.{row}",
+                percent(line["mean"]) + " %",
+                table[(table["row"] == row) & (table["metric"] == metric)]["run_id"],
+            )
     _dots(page, "" if key == "live" else f"_{key}", columns, runs)
 
 
@@ -185,7 +210,14 @@ def _dots(page: Page, suffix: str, columns: dict[str, pd.DataFrame], runs: list[
         spread = 100 * values["value"].astype(float)
         margin = max(3.0, 0.25 * float(spread.max() - spread.min()))
         # A t interval of two seeds can span everything: the axis shows the seeds, the table has the interval.
-        axis.set(title=label, xlabel="top-1, %", xlim=(max(0, min(float(spread.min()), 100 * guess) - margin), min(100, float(spread.max()) + margin)))
+        axis.set(
+            title=label,
+            xlabel="top-1, %",
+            xlim=(
+                max(0, min(float(spread.min()), 100 * guess) - margin),
+                min(100, float(spread.max()) + margin),
+            ),
+        )
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -210,9 +242,15 @@ def _scale(page: Page, runs: list[tuple[Path, Record]], ablation: dict[str, Any]
     table = table[table["seed"].isin(ablation["seeds"])].assign(percent=lambda t: 100 * t["value"])
     reported, baselines = tables.reported_scale_ablation()
     pivot = table.pivot_table(index="row", columns="scale", values="percent", sort=False)
-    authors = reported[reported["row"].isin(pivot.index) & reported["scale"].isin(pivot.columns)].pivot_table(index="row", columns="scale", values="percent", sort=False)
+    authors = reported[reported["row"].isin(pivot.index) & reported["scale"].isin(pivot.columns)].pivot_table(
+        index="row", columns="scale", values="percent", sort=False
+    )
     lines = [
-        {"row": row, "source": source, **{f"scale {scale:g}": f"{data.loc[row, scale]:.{digits}f}" for scale in data.columns}}
+        {
+            "row": row,
+            "source": source,
+            **{f"scale {scale:g}": f"{data.loc[row, scale]:.{digits}f}" for scale in data.columns},
+        }
         for source, data, digits in (("this build", pivot, 1), ("reported", authors, 2))
         for row in data.index
     ]
@@ -246,7 +284,10 @@ def _reported(page: Page) -> None:
 
     coco = reported[reported["table"] == "dual_stage_coco"]
     for dataset in datasets:
-        page.number(f"reported.gain.{dataset}", f"{value(second, 'BYOL+CVSA', dataset) - value(second, 'BYOL', dataset):+.2f}")
+        page.number(
+            f"reported.gain.{dataset}",
+            f"{value(second, 'BYOL+CVSA', dataset) - value(second, 'BYOL', dataset):+.2f}",
+        )
         change = value(coco, "BYOL", dataset, stage2="BYOL") - value(coco, "BYOL", dataset, stage2="none")
         page.number(f"reported.second_stage.BYOL.{dataset}", f"{change:+.2f}")
     lines, baselines = tables.reported_scale_ablation()
@@ -263,7 +304,9 @@ def _wide(part: pd.DataFrame, index: list[str], datasets: list[str]) -> pd.DataF
     lines = []
     for keys, group in part.groupby(index, sort=False):
         cells = {dataset: "–" for dataset in datasets}
-        cells |= {d: f"{v:.2f}" for d, v in zip(group["dataset"], group["top1_percent"], strict=True) if d in cells}
+        cells |= {
+            d: f"{v:.2f}" for d, v in zip(group["dataset"], group["top1_percent"], strict=True) if d in cells
+        }
         lines.append({**dict(zip(index, keys, strict=True)), **cells})
     return pd.DataFrame(lines).rename(columns={"stage1": "stage 1", "stage2": "stage 2"})
 
@@ -280,6 +323,14 @@ def _provenance(page: Page, runs: list[tuple[Path, Record]]) -> None:
     ]  # fmt: skip
     page.table("runs", pd.DataFrame(lines))
     trained = {str(folder): record for folder, record in runs if record.kind == "pretrain"}
-    histories = {f"{record.row} #{record.seed}": pd.read_csv(Path(folder) / "history.csv") for folder, record in trained.items() if "scale" not in Path(folder).name}
-    quantities = [("contrastive", "contrastive loss"), ("alignment", "alignment loss"), ("embedding_std", "spread of embeddings")]
+    histories = {
+        f"{record.row} #{record.seed}": pd.read_csv(Path(folder) / "history.csv")
+        for folder, record in trained.items()
+        if "scale" not in Path(folder).name
+    }
+    quantities = [
+        ("contrastive", "contrastive loss"),
+        ("alignment", "alignment loss"),
+        ("embedding_std", "spread of embeddings"),
+    ]
     page.figure("curves.svg", curves(histories, quantities))

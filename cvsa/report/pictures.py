@@ -52,14 +52,21 @@ def draw(page: Page, live: Path, config: PretrainConfig) -> None:
     parameters = sum(p.numel() for p in fresh.encoder.parameters())
     page.number("model.parameters", f"{parameters / 1e6:.2f} million")
     with torch.no_grad():
-        height, width = fresh.encoder(torch.zeros(2, 3, config.image_size, config.image_size, device=runtime.device)).shape[-2:]
+        height, width = fresh.encoder(
+            torch.zeros(2, 3, config.image_size, config.image_size, device=runtime.device)
+        ).shape[-2:]
     page.number("model.grid", f"{height} × {width}")
     # Fresh validation birds: attention on images the run was not trained on.
     val = splits["val"].to(runtime.device)
     maker = build_views(trained, val)
     maps = {}
-    for name, method in (("before", fresh), ("after", load_method(trained, live / "pretrain" / run_name(METHOD_ROW, 0), runtime))):
-        views, maps[f"attention\n{name} training"] = attention_maps(method, maker, index.to(runtime.device), seed=3)
+    for name, method in (
+        ("before", fresh),
+        ("after", load_method(trained, live / "pretrain" / run_name(METHOD_ROW, 0), runtime)),
+    ):
+        views, maps[f"attention\n{name} training"] = attention_maps(
+            method, maker, index.to(runtime.device), seed=3
+        )
     page.figure("attention.png", attention_rows(views, maps))
 
 
@@ -71,7 +78,10 @@ def photographs(page: Page, folder: Path) -> None:
     lines = {}
     for _, record in runs:
         line = lines.setdefault((record.row, record.seed), {"row": record.row, "seed": record.seed})
-        names = {"finetune": {"test_accuracy": "fine-tuned"}, "probe": {"linear_test": "linear probe", "knn_test": "kNN"}}.get(record.kind, {})
+        names = {
+            "finetune": {"test_accuracy": "fine-tuned"},
+            "probe": {"linear_test": "linear probe", "knn_test": "kNN"},
+        }.get(record.kind, {})
         line |= {title: f"{100 * record.metrics[metric]:.1f}" for metric, title in names.items()}
     table = pd.DataFrame(list(lines.values())).fillna("–")
     page.table("pets", table.drop(columns="seed") if table["seed"].nunique() == 1 else table)
@@ -104,13 +114,25 @@ def photograph_figures(folder: Path, run: Path, config: PretrainConfig) -> None:
     index = torch.linspace(0, len(train) - 1, 6, device=runtime.device).long()
     pairs = {}
     for name, row in (("random resized crop", "BYOL"), ("Saliency Swap", "BYOL+SS")):
-        fields = {**config.model_dump(), "row": row, "align_weight": 0.0, "view": "saliency_swap" if "SS" in row else "random_resized_crop"}
-        pairs[name] = _geometry(validate(PretrainConfig, fields), train)(index, torch.Generator(runtime.device).manual_seed(3))
-    view_pairs(train.gather(index), train.boxes[index], pairs).savefig(folder / "pets_views.png", metadata={"Software": None})
+        fields = {
+            **config.model_dump(),
+            "row": row,
+            "align_weight": 0.0,
+            "view": "saliency_swap" if "SS" in row else "random_resized_crop",
+        }
+        pairs[name] = _geometry(validate(PretrainConfig, fields), train)(
+            index, torch.Generator().manual_seed(3)
+        )
+    view_pairs(train.gather(index), train.boxes[index], pairs).savefig(
+        folder / "pets_views.png", metadata={"Software": None}
+    )
     test = splits["test"].to(runtime.device)
     maker, maps = build_views(config, test), {}
     few = torch.linspace(0, len(test) - 1, 6, device=runtime.device).long()
-    for name, method in (("before", initialise(config, runtime)), ("after", load_method(config, run, runtime))):
+    for name, method in (
+        ("before", initialise(config, runtime)),
+        ("after", load_method(config, run, runtime)),
+    ):
         views, maps[f"attention\n{name} training"] = attention_maps(method, maker, few, seed=3)
     attention_rows(views, maps).savefig(folder / "pets_attention.png", metadata={"Software": None})
 
@@ -129,9 +151,14 @@ def _sheets(page: Page, config: PretrainConfig) -> None:
     labels = np.asarray(birds.labels)
     picked = [np.flatnonzero(labels == label)[:5] for label in range(config.num_classes)]
     half = (len(picked) + 1) // 2
-    order = [np.concatenate([picked[k], picked[k + half] if k + half < len(picked) else []]).astype(int) for k in range(half)]
+    order = [
+        np.concatenate([picked[k], picked[k + half] if k + half < len(picked) else []]).astype(int)
+        for k in range(half)
+    ]
     rows = [[to_picture(image) for image in birds.draw(index).images] for index in order]
-    page.figure("birds_sheet.png", image_grid(rows, [f"classes {k + 1}\nand {k + half + 1}" for k in range(half)]))
+    page.figure(
+        "birds_sheet.png", image_grid(rows, [f"classes {k + 1}\nand {k + half + 1}" for k in range(half)])
+    )
     habitats = sorted(set(np.asarray(birds.habitats).tolist()))
     same = np.zeros(len(habitats), dtype=int)
     drawn = birds.draw(same, habitat=habitats)

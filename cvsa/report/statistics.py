@@ -22,7 +22,9 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return float(low), float(high)
 
 
-def paired_t_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+def paired_t_interval(
+    first: Sequence[float], second: Sequence[float], level: float = 0.95
+) -> tuple[float, float] | None:
     """t interval of the mean difference first - second over the same seeds, in order."""
     return t_interval([a - b for a, b in zip(first, second, strict=True)], level)
 
@@ -33,7 +35,9 @@ def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[floa
     return float(interval.low), float(interval.high)
 
 
-def paired_image_interval(first: np.ndarray, second: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def paired_image_interval(
+    first: np.ndarray, second: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Bootstrap interval of the accuracy difference over test images, both rows judged on the same images.
 
     Args:
@@ -49,5 +53,12 @@ def paired_image_interval(first: np.ndarray, second: np.ndarray, level: float = 
     difference = np.asarray(first, float) - np.asarray(second, float)
     if not difference.any():
         return 0.0, 0.0
-    result = stats.bootstrap((difference,), np.mean, confidence_level=level, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed))
+    result = stats.bootstrap(
+        (difference,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)

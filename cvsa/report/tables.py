@@ -33,9 +33,14 @@ def reported_results() -> pd.DataFrame:
 def reported_scale_ablation() -> tuple[pd.DataFrame, dict[str, float]]:
     """The authors' scale ablation: lines (row, scale, percent) and the horizontal baselines row -> percent."""
     table = pd.read_csv(str(files("cvsa.report") / "reported" / "reported_scale_ablation.csv"))
-    table = table.rename(columns={"method": "row", "top1_percent": "percent"}).replace({"row": {"BYOL+SS+Align": "BYOL+CVSA"}})
+    table = table.rename(columns={"method": "row", "top1_percent": "percent"}).replace(
+        {"row": {"BYOL+SS+Align": "BYOL+CVSA"}}
+    )
     flat = table["scale"].isna()
-    baselines = {row.removesuffix("+RRC"): percent for row, percent in zip(table.loc[flat, "row"], table.loc[flat, "percent"], strict=True)}
+    baselines = {
+        row.removesuffix("+RRC"): percent
+        for row, percent in zip(table.loc[flat, "row"], table.loc[flat, "percent"], strict=True)
+    }
     return table[~flat], baselines
 
 
@@ -47,8 +52,21 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
     for folder, record in found:
         scale = scales.get(record.parents[0]) if record.parents else scales.get(record.run_id)
         for name, value in record.metrics.items():
-            lines.append((record.kind, record.row, record.seed, scale, f"{record.kind}.{name}", value, record.run_id, folder))
-    return pd.DataFrame(lines, columns=["kind", "row", "seed", "scale", "metric", "value", "run_id", "folder"])
+            lines.append(
+                (
+                    record.kind,
+                    record.row,
+                    record.seed,
+                    scale,
+                    f"{record.kind}.{name}",
+                    value,
+                    record.run_id,
+                    folder,
+                )
+            )
+    return pd.DataFrame(
+        lines, columns=["kind", "row", "seed", "scale", "metric", "value", "run_id", "folder"]
+    )
 
 
 def main_runs(table: pd.DataFrame, default_scale: float) -> pd.DataFrame:
@@ -89,10 +107,18 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
             continue
         a, b = first.loc[seeds, "value"].tolist(), second.loc[seeds, "value"].tolist()
         low, high = paired_t_interval(a, b) or (np.nan, np.nan)
-        image_low, image_high = _image_interval(first.loc[seeds, "folder"], second.loc[seeds, "folder"], metric)
-        separated = "yes" if low > 0 or high < 0 else "images only" if image_low > 0 or image_high < 0 else "no"
-        lines.append((row, against, float(np.mean(a) - np.mean(b)), low, high, image_low, image_high, separated))
-    return pd.DataFrame(lines, columns=["row", "against", "difference", "low", "high", "image_low", "image_high", "separated"])
+        image_low, image_high = _image_interval(
+            first.loc[seeds, "folder"], second.loc[seeds, "folder"], metric
+        )
+        separated = (
+            "yes" if low > 0 or high < 0 else "images only" if image_low > 0 or image_high < 0 else "no"
+        )
+        lines.append(
+            (row, against, float(np.mean(a) - np.mean(b)), low, high, image_low, image_high, separated)
+        )
+    return pd.DataFrame(
+        lines, columns=["row", "against", "difference", "low", "high", "image_low", "image_high", "separated"]
+    )
 
 
 def _image_interval(first: pd.Series[Path], second: pd.Series[Path], metric: str) -> tuple[float, float]:

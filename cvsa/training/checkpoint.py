@@ -35,7 +35,9 @@ def save_weights(folder: Path, module: nn.Module) -> None:
     """Write all weights and buffers to ``weights.safetensors``."""
     from safetensors.torch import save
 
-    atomic_write(folder / WEIGHTS, save({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}))
+    atomic_write(
+        folder / WEIGHTS, save({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()})
+    )
 
 
 def load_weights(folder: Path, module: nn.Module, prefix: str = "") -> None:
@@ -48,9 +50,13 @@ def load_weights(folder: Path, module: nn.Module, prefix: str = "") -> None:
 
     path = Path(folder) / WEIGHTS
     if not path.is_file():
-        raise CVSAError(f"No weights in {folder}: {WEIGHTS} is missing. Committed records carry no weights; rerun the pre-training, or give another run's folder.")
+        raise CVSAError(
+            f"No weights in {folder}: {WEIGHTS} is missing. Committed records carry no weights; rerun the pre-training, or give another run's folder."
+        )
     state = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise CVSAError(f"The weights in {folder} do not fit this network: {str(error).splitlines()[-1].strip()} Use the backbone they were trained with.") from None
+        raise CVSAError(
+            f"The weights in {folder} do not fit this network: {str(error).splitlines()[-1].strip()} Use the backbone they were trained with."
+        ) from None

@@ -65,12 +65,15 @@ def fit(
         CVSAError: fewer images than one batch; a loss that is no longer finite.
     """
     if images < config.batch_size:
-        raise CVSAError(f"Too small a data set for the batch: {images} training images, batch_size {config.batch_size}. Lower batch_size or add images.")
+        raise CVSAError(
+            f"Too small a data set for the batch: {images} training images, batch_size {config.batch_size}. Lower batch_size or add images."
+        )
     trainable: Trainable = module  # type: ignore[assignment]
     optimizer = build_optimizer(module, config)
-    # Sampling and views draw from generators of their own, so that neither depends on how the other is written.
+    # Sampling and views draw from generators of their own, so that neither depends on how the other is written; both
+    # on the CPU, so that they draw the same on every device.
     order = torch.Generator().manual_seed(config.seed)
-    views = torch.Generator(runtime.device).manual_seed(config.seed)
+    views = torch.Generator().manual_seed(config.seed)
     epoch, seconds, rows = 0, 0.0, []
     state = load_checkpoint(folder, config.identity(), code_hash())
     if state:
@@ -89,22 +92,37 @@ def fit(
         while epoch < config.epochs:
             started = time.monotonic()
             totals: dict[str, Tensor] = {}
-            for number, index in enumerate(torch.randperm(images, generator=order)[: per_epoch * config.batch_size].split(config.batch_size)):
+            for number, index in enumerate(
+                torch.randperm(images, generator=order)[: per_epoch * config.batch_size].split(
+                    config.batch_size
+                )
+            ):
                 step = epoch * per_epoch + number
                 rate = learning_rate(step, peak=config.lr, steps=steps, warmup_steps=warmup_steps)
                 set_learning_rate(optimizer, rate)
                 batch = make_batch(index.to(runtime.device), views)
                 with runtime.autocast():
                     losses = trainable(batch)
-                    loss = torch.stack([trainable.weights[name] * value for name, value in losses.items()]).sum()
+                    loss = torch.stack(
+                        [trainable.weights[name] * value for name, value in losses.items()]
+                    ).sum()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+                norm = torch.nn.utils.get_total_norm(
+                    [p.grad for p in module.parameters() if p.grad is not None]
+                )
                 optimizer.step()
                 trainable.after_step((step + 1) / steps)
                 # Summed on the device: reading a value here would make a GPU wait at every step.
-                for name, value in {"loss": loss, **losses, **trainable.diagnostics, "gradient_norm": norm}.items():
-                    totals[name] = totals.get(name, torch.zeros((), device=runtime.device)) + value.detach().float()
+                for name, value in {
+                    "loss": loss,
+                    **losses,
+                    **trainable.diagnostics,
+                    "gradient_norm": norm,
+                }.items():
+                    totals[name] = (
+                        totals.get(name, torch.zeros((), device=runtime.device)) + value.detach().float()
+                    )
                 bar.update(config.batch_size)
             row = {name: float(total) / per_epoch for name, total in totals.items()}
             epoch += 1

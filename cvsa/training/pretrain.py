@@ -32,6 +32,7 @@ def build_views(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
         augmentation=config.augmentation,
         swap_probability=config.swap_probability,
         mask=config.view_mask,
+        masks=config.align_weight > 0,
     )
 
 
@@ -63,7 +64,9 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     runtime = Runtime.of(config)
     bank = load_splits(config)["train"].to(runtime.device)
     if config.base == "moco_v2" and config.queue_size > len(bank):
-        raise CVSAError(f"Parameter queue_size = {config.queue_size}: larger than the training set ({len(bank)} images), so a queue would hold an image's own old key. Lower queue_size.")
+        raise CVSAError(
+            f"Parameter queue_size = {config.queue_size}: larger than the training set ({len(bank)} images), so a queue would hold an image's own old key. Lower queue_size."
+        )
     method = initialise(config, runtime)
     views = build_views(config, bank)
     with seeded(config.seed, runtime.device):
@@ -77,7 +80,11 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
         seconds=time.monotonic() - clock,
         runtime=runtime,
         metrics={name: float(value) for name, value in last.items()},
-        counts={"train_images": len(bank), "without_object": bank.no_object, "parameters": sum(p.numel() for p in method.encoder.parameters())},
+        counts={
+            "train_images": len(bank),
+            "without_object": bank.no_object,
+            "parameters": sum(p.numel() for p in method.encoder.parameters()),
+        },
         data_fingerprints={"train": bank.fingerprint},
         images_per_second=round(rate, 1),
     )
@@ -102,6 +109,6 @@ def attention_maps(method: Method, views: ViewMaker, index: Tensor, seed: int) -
     Raises:
         CVSAError: the method has no alignment module.
     """
-    pair = views(index, torch.Generator(index.device).manual_seed(seed))
+    pair = views(index, torch.Generator().manual_seed(seed))
     method.eval()
     return pair[0], method.attention(pair)

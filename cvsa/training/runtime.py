@@ -35,8 +35,12 @@ class Runtime:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError):
-            raise CVSAError(f"Parameter device = {config.device!r}: not available here. Use auto, cpu, cuda or cuda:N.") from None
-        return cls(device, config.precision == "bf16" or (config.precision == "auto" and _has_bf16_units(device)))
+            raise CVSAError(
+                f"Parameter device = {config.device!r}: not available here. Use auto, cpu, cuda or cuda:N."
+            ) from None
+        return cls(
+            device, config.precision == "bf16" or (config.precision == "auto" and _has_bf16_units(device))
+        )
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bf16 autocast where the run uses it."""
@@ -54,7 +58,10 @@ def _has_bf16_units(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    return any(getattr(torch.cpu, probe, lambda: False)() for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(
+        getattr(torch.cpu, probe, lambda: False)()
+        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
 
 
 @contextmanager
@@ -68,4 +75,12 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def progress_bar(total: int, done: int, what: str, unit: str) -> tqdm[Any]:
     """A tqdm bar with rate and time left; throttled where the output is stored (notebooks, logs)."""
     interactive = sys.stderr.isatty()
-    return tqdm(total=total, initial=done, desc=what, unit=unit, mininterval=0.5 if interactive else 10, dynamic_ncols=interactive, smoothing=0.1)
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=what,
+        unit=unit,
+        mininterval=0.5 if interactive else 10,
+        dynamic_ncols=interactive,
+        smoothing=0.1,
+    )

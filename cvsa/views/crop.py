@@ -24,9 +24,9 @@ def sample_crops(
 ) -> Tensor:
     """Draw crops by the law of torchvision's RandomResizedCrop.
 
-    Area uniform in ``scale`` (share of the image), aspect log-uniform in ``ratio``, the first of ten draws that fits,
-    else the largest central crop within ``ratio``; position uniform. Crops are not rounded to whole pixels: the
-    resampling reads fractions. [O]
+    Area uniform in ``scale`` (share of the image), aspect log-uniform in ``ratio``, the first of ten draws
+    that fits, else the largest central crop within ``ratio``; position uniform. Crops are not rounded to
+    whole pixels: the resampling reads fractions. [O]
 
     Returns:
         (count, 4) float boxes x1, y1, x2, y2 in pixels, within the image.
@@ -71,7 +71,8 @@ def random_resized_crop(
         flip: probability of a horizontal flip.
 
     Returns:
-        Views with images (B, 3, size, size) and masks (B, 1, size, size), the resampled saliency, both in [0, 1].
+        Views with images (B, 3, size, size) and masks (B, 1, size, size), the resampled saliency, both in
+        [0, 1].
 
     Raises:
         CVSAError: on a wrong shape, type, size, scale or ratio.

@@ -105,14 +105,16 @@ class ViewMaker:
         bank: images with saliency and boxes.
         view: name in VIEW_GENERATORS.
         size: side of the views, in pixels.
-        scale: Saliency Swap's crop area as a share of the saliency box, in (0, 1]: lower bound or (low, high).
+        scale: Saliency Swap's crop area as a share of the saliency box, in (0, 1]: lower bound or (low,
+            high).
         ratio: aspect range of the crops (of the factor on the box's aspect for Saliency Swap).
         augmentation: name in AUGMENTATIONS.
         swap_probability: share of the views made by ``view``; the others are random resized crops [O: 1].
         mask: "rectangle" or "saliency", see :func:`~cvsa.views.saliency_swap`.
         crop_scale: area of random resized crops as a share of the image.
         flip: probability of a horizontal flip.
-        masks: False where no one reads the masks (no alignment): those of crops are then ones, and cost nothing.
+        masks: False where no one reads the masks (no alignment): those of crops are then ones, and cost
+            nothing.
 
     Raises:
         CVSAError: on an unknown name, an impossible number, or a bank too small to swap.
@@ -141,7 +143,9 @@ class ViewMaker:
             if not 0.0 <= probability <= 1.0:
                 raise CVSAError(f"{name} {probability} is not a probability; give a number in [0, 1]")
         if view != "random_resized_crop" and len(bank) < 2:
-            raise CVSAError(f"view {view!r} needs another image as background, but the bank holds {len(bank)}; add images")
+            raise CVSAError(
+                f"view {view!r} needs another image as background, but the bank holds {len(bank)}; add images"
+            )
         self.bank = bank
         self.settings = ViewSettings(
             size, check_scale(scale), check_ratio(ratio), check_scale(crop_scale), mask, masks, flip

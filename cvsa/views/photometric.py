@@ -1,8 +1,9 @@
 """Photometric augmentation in batches, with parameters drawn for every sample.
 
-The operations are those of torchvision's functional API (ColorJitter's four, greyscale, Gaussian blur, solarise), the
-recipes those of BYOL (Grill et al. 2020, table 6; its two views differ) and of MoCo v2 (Chen et al. 2020). As in torch,
-a trailing underscore marks a function that works in place: fresh memory is what costs most on a CPU.
+The operations are those of torchvision's functional API (ColorJitter's four, greyscale, Gaussian blur,
+solarise), the recipes those of BYOL (Grill et al. 2020, table 6; its two views differ) and of MoCo v2 (Chen
+et al. 2020). As in torch, a trailing underscore marks a function that works in place: fresh memory is what
+costs most on a CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
 BLUR_REFERENCE_SIZE = 224  # the size at which the recipes state sigma, in pixels
 NEGLIGIBLE = 1e-4  # a neighbour's weight far below one grey level (1/255): no blur at all
-GROUP = 64  # samples worked on together on a CPU: their pixels stay in its cache
+GROUP = 32  # samples worked on together on a CPU: their pixels stay in its cache
 
 
 def _column(factor: Tensor) -> Tensor:
@@ -51,20 +52,24 @@ def saturation_(images: Tensor, factor: Tensor) -> Tensor:
 def hue_(images: Tensor, shift: Tensor) -> Tensor:
     """Rotate the hue of HSV in place; shift (B,) in [-0.5, 0.5], a share of the full circle.
 
-    With value V = max, chroma C = max - min and hue h in sextants (red at 0, green at 2, blue at 4), a channel whose
-    own hue is n has the value V - C t(h - n), where t rises from 0 to 1 between one and two sextants away on the circle.
-    It equals the usual table of six cases without its branches.
+    With value V = max, chroma C = max - min and hue h in sextants (red at 0, green at 2, blue at 4), a
+    channel whose own hue is n has the value V - C t(h - n), where t rises from 0 to 1 between one and two
+    sextants away on the circle. It equals the usual table of six cases without its branches.
     """
     red, green, blue = images.split(1, 1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    not_red, not_green = torch.sign(value - red), torch.sign(value - green)  # 0 where this channel is the maximum
+    value = torch.maximum(red, green)
+    torch.maximum(value, blue, out=value)
+    chroma = torch.minimum(red, green)
+    torch.minimum(chroma, blue, out=chroma)
+    torch.sub(value, chroma, out=chroma)
+    # 0 where this channel is the maximum:
+    not_red, not_green = (value - red).sign_(), (value - green).sign_()
     # lerp with a weight of 0 or 1 is a choice; it costs far less on a CPU than where().
     blue_case = (red - green).add_(chroma, alpha=4)
-    green_case = (blue - red).add_(chroma, alpha=2)
-    hue = torch.lerp(green - blue, green_case.lerp_(blue_case, not_green), not_red)
-    hue.div_(chroma.clamp(min=1e-12)).add_(_column(6 * shift))  # grey pixels: 0 / 1e-12
-    hue.sub_(((hue + 1) / 6).floor_(), alpha=6)  # (B, 1, H, W) in [-1, 5)
+    green_case = (blue - red).add_(chroma, alpha=2).lerp_(blue_case, not_green)
+    hue = (green - blue).lerp_(green_case, not_red)
+    hue.div_(torch.clamp(chroma, min=1e-12, out=not_red)).add_(_column(6 * shift))  # grey: 0 / 1e-12
+    hue.sub_(torch.add(hue, 1, out=not_red).div_(6).floor_(), alpha=6)  # (B, 1, H, W) in [-1, 5)
 
     peak = images.new_tensor([0.0, 2.0, 4.0])[:, None, None]
     torch.sub(hue, peak, out=images)  # in [-5, 5]; its distance on the circle is 3 - ||x| - 3|
@@ -92,12 +97,14 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     weights /= 2 * weights.sum(1, keepdim=True) - weights[:, :1]  # (B, radius + 1), centre first
     taps = [_column(weight) for weight in weights.unbind(1)]
     # Shifted sums, not a grouped convolution: that would be compiled anew for every number of chosen samples.
+    pair = torch.empty_like(images)
     for axis, border in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         length = images.shape[axis]
         padded = F.pad(images, border, mode="reflect")
         images = padded.narrow(axis, radius, length) * taps[0]
         for k in range(1, radius + 1):
-            pair = padded.narrow(axis, radius - k, length) + padded.narrow(axis, radius + k, length)
+            before, after = (padded.narrow(axis, radius + side * k, length) for side in (-1, 1))
+            torch.add(before, after, out=pair)
             images.add_(pair.mul_(taps[k]))
     return images
 
@@ -138,8 +145,8 @@ class Photometric:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch.
 
-        Decisions are drawn on the generator's device: with a CPU generator, a GPU is never waited for and draws the
-        same views as a CPU.
+        Decisions are drawn on the generator's device: with a CPU generator, a GPU is never waited for and
+        draws the same views as a CPU.
 
         Args:
             images: (B, 3, H, W) float in [0, 1]; not modified.
@@ -168,7 +175,9 @@ class Photometric:
 
         # ColorJitter's random order of operations is drawn per group of samples [O].
         group = GROUP if images.device.type == "cpu" else max(GROUP, math.ceil(batch / 4))
-        orders = torch.rand((math.ceil(batch / group), 4), generator=generator, device=device).argsort(1).tolist()
+        orders = (
+            torch.rand((math.ceil(batch / group), 4), generator=generator, device=device).argsort(1).tolist()
+        )
         moved = change.to(images.device, images.dtype, non_blocking=True)
         for number, order in enumerate(orders):
             part = slice(number * group, (number + 1) * group)

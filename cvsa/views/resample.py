@@ -1,8 +1,9 @@
 """One antialiased resampling for crop, placement, resize and flip: two matrix products.
 
-The triangle filter that PIL (BILINEAR) and torchvision (antialias=True) use is separable, so a resized crop of an
-image X is W_y X W_x^T with one small matrix per axis and sample. Where the patch lands in the output, and whether it
-is mirrored, only changes the rows of those matrices: every pixel is resampled once, image and saliency map together.
+The triangle filter that PIL (BILINEAR) and torchvision (antialias=True) use is separable, so a resized crop
+of an image X is W_y X W_x^T with one small matrix per axis and sample. Where the patch lands in the output,
+and whether it is mirrored, only changes the rows of those matrices: every pixel is resampled once, image
+and saliency map together.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def axis_weights(
 ) -> Tensor:
     """Weights that resize the interval [start, stop) of one axis into [out_start, out_stop) of the output.
 
-    Only input pixels that the interval touches are read, as if the interval were cut out first: nothing from beyond
-    a crop bleeds into it.
+    Only input pixels that the interval touches are read, as if the interval were cut out first: nothing
+    from beyond a crop bleeds into it.
 
     Args:
         start, stop: (B,) float, input pixels, 0 <= start < stop <= size_in.

@@ -1,7 +1,7 @@
 """Saliency Swap: the object's region of one image, pasted over the object of another.
 
-The paper's view generator (METHOD: box of the salient object, crop inside it, another image's object box as the
-destination, hard-edged rectangle, the paste is the mask [A]).
+The paper's view generator: crop inside the box of the salient object, another image's object box as the
+destination, a hard-edged rectangle, and the paste is the mask [A]. ([A]: by the authors, [O]: our choice.)
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def clean_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
 def sample_box_crops(boxes: Tensor, scale: float | Range, ratio: Range, generator: torch.Generator) -> Tensor:
     """Draw one crop inside each box, RandomResizedCrop-style.
 
-    With a box of width W and height H, a ~ U(scale, 1) is the crop's share of the box's area and r multiplies the
-    box's own aspect: w = W sqrt(a r), h = H sqrt(a / r). r is log-uniform in ``ratio``, cut to [a, 1/a], where the crop
-    fits. The position is uniform. The paper shows the range of a [A]; that it refers to the box, and r, are ours [O].
+    With a box of width W and height H, a ~ U(scale, 1) is the crop's share of the box's area and r
+    multiplies the box's own aspect: w = W sqrt(a r), h = H sqrt(a / r). r is log-uniform in ``ratio``, cut
+    to [a, 1/a], where the crop fits. The position is uniform. The paper shows the range of a [A]; that it
+    refers to the box, and r, are ours [O].
 
     Args:
         boxes: (B, 4) clean boxes, in pixels.
@@ -88,9 +89,10 @@ def _span(start: Tensor, stop: Tensor, size: int, flip: Tensor | None = None) ->
 def _resized_background(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None) -> Tensor:
     """The background at view size with its object left out, so that no object pixel bleeds past the patch.
 
-    A resize mixes neighbours, so beside the destination it would show a halo of the object that was replaced. Pixels
-    of the object's box therefore carry no weight, and what remains is renormalised. As a box is an outer product, so is
-    the weight it takes: out = W_y (X outside) W_x^T / (1 - p_y p_x^T), where p is the share of each row within the box.
+    A resize mixes neighbours, so beside the destination it would show a halo of the object that was
+    replaced. Pixels of the object's box therefore carry no weight, and what remains is renormalised. As a
+    box is an outer product, so is the weight it takes: out = W_y (X outside) W_x^T / (1 - p_y p_x^T), where
+    p is the share of each row within the box.
     """
     height, width = images.shape[-2:]
     zero = boxes.new_zeros(len(boxes))
@@ -120,11 +122,13 @@ def saliency_swap(
     """Replace the background's object by a crop of the reference's object.
 
     1. Crop inside the reference's saliency box (:func:`sample_box_crops`). [A]
-    2. Resize the crop, aspect not kept, to fill exactly the background's saliency box, a hard-edged rectangle [A],
+    2. Resize the crop, aspect not kept, to fill exactly the background's saliency box, a hard-edged
+       rectangle [A],
        rounded outward to whole view pixels so that none of the replaced object shows [O].
     3. The rest is the background resized to the view [A]; the mask is where the patch lies [A].
 
-    Crop and resize are one resampling straight into the view. Where no resize is needed the background is untouched.
+    Crop and resize are one resampling straight into the view. Where no resize is needed the background is
+    untouched.
 
     Args:
         reference: (B, 4, R, R) float in [0, 1], RGB and saliency; 3 channels suffice for rectangles.
@@ -132,7 +136,8 @@ def saliency_swap(
         background: (B, 3 or 4, R', R') float in [0, 1].
         background_boxes: (B, 4) in pixels of the background, likewise.
         size: side of the views, in pixels.
-        scale: lower bound (or range) of the crop's area, as a share of the reference's box; the paper's best is
+        scale: lower bound (or range) of the crop's area, as a share of the reference's box; the paper's
+            best is
             0.4 to 0.5 [A].
         ratio: range of the factor on the box's own aspect [O].
         generator: source of all randomness.
@@ -152,13 +157,17 @@ def saliency_swap(
     check_size(size)
     for name, boxes in (("reference_boxes", reference_boxes), ("background_boxes", background_boxes)):
         if boxes.shape != (len(reference), 4):
-            raise CVSAError(f"{name} has shape {tuple(boxes.shape)}; {len(reference)} images need ({len(reference)}, 4)")
+            raise CVSAError(
+                f"{name} has shape {tuple(boxes.shape)}; {len(reference)} images need ({len(reference)}, 4)"
+            )
     if len(background) != len(reference):
         raise CVSAError(f"{len(reference)} references need as many backgrounds, got {len(background)}")
 
     dtype, device = reference.dtype, reference.device
     height, width = reference.shape[-2:]
-    crops = sample_box_crops(clean_boxes(reference_boxes.to(device, dtype), height, width), scale, ratio, generator)
+    crops = sample_box_crops(
+        clean_boxes(reference_boxes.to(device, dtype), height, width), scale, ratio, generator
+    )
     mirrored = coins(len(reference), flip, generator, device) if flip > 0 else None
     rows, columns = background.shape[-2:]
     target_boxes = clean_boxes(background_boxes.to(device, dtype), rows, columns)
@@ -169,10 +178,19 @@ def saliency_swap(
         needed,
         axis_weights(crops[:, 1], crops[:, 3], height, size, out_start=target[:, 1], out_stop=target[:, 3]),
         axis_weights(
-            crops[:, 0], crops[:, 2], width, size, out_start=target[:, 0], out_stop=target[:, 2], flip=mirrored
+            crops[:, 0],
+            crops[:, 2],
+            width,
+            size,
+            out_start=target[:, 0],
+            out_stop=target[:, 2],
+            flip=mirrored,
         ),
     )  # zero outside the destination
-    inside_y, inside_x = _span(target[:, 1], target[:, 3], size), _span(target[:, 0], target[:, 2], size, mirrored)
+    inside_y, inside_x = (
+        _span(target[:, 1], target[:, 3], size),
+        _span(target[:, 0], target[:, 2], size, mirrored),
+    )
     rectangle = inside_y[:, None, :, None] * inside_x[:, None, None, :]  # (B, 1, S, S)
 
     scene = background[:, :3]

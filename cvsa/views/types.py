@@ -19,22 +19,27 @@ class Views:
 
     Attributes:
         images: (B, 3, S, S) float, RGB in [0, 1]; normalisation is the backbone's business.
-        masks: (B, 1, S, S) float; where the object lies in the view: {0, 1} for rectangles, [0, 1] for saliency.
+        masks: (B, 1, S, S) float; where the object lies in the view: {0, 1} for rectangles, [0, 1] for
+            saliency.
     """
 
     images: Tensor
     masks: Tensor
 
 
-def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Draw U(low, high) on the generator's own device, then move: a CPU generator gives the same views everywhere."""
+def uniform(
+    shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Draw U(low, high) on the generator's own device, then move: views do not depend on it."""
     draw = torch.rand(shape, generator=generator, device=generator.device)
     return draw.mul_(high - low).add_(low).to(device, non_blocking=True)
 
 
 def coins(count: int, probability: float, generator: torch.Generator, device: torch.device) -> Tensor:
     """(count,) bool, each True with the given probability (never at 0, always at 1)."""
-    return (torch.rand(count, generator=generator, device=generator.device) < probability).to(device, non_blocking=True)
+    return (torch.rand(count, generator=generator, device=generator.device) < probability).to(
+        device, non_blocking=True
+    )
 
 
 def check_scale(scale: float | Range) -> Range:
@@ -45,7 +50,9 @@ def check_scale(scale: float | Range) -> Range:
     """
     low, high = (float(scale), 1.0) if isinstance(scale, (int, float)) else (float(scale[0]), float(scale[1]))
     if not 0.0 < low <= high <= 1.0:
-        raise CVSAError(f"scale {scale} is not a share of the area: give a number in (0, 1], or (low, high) within it")
+        raise CVSAError(
+            f"scale {scale} is not a share of the area: give a number in (0, 1], or (low, high) within it"
+        )
     return low, high
 
 
@@ -57,7 +64,9 @@ def check_ratio(ratio: Range) -> Range:
     """
     low, high = float(ratio[0]), float(ratio[1])
     if not 0.0 < low <= high < math.inf:
-        raise CVSAError(f"ratio {ratio} is not an aspect range: give (low, high) with 0 < low <= high, such as (3/4, 4/3)")
+        raise CVSAError(
+            f"ratio {ratio} is not an aspect range: give (low, high) with 0 < low <= high, such as (3/4, 4/3)"
+        )
     return low, high
 
 
@@ -69,9 +78,13 @@ def check_images(images: Tensor, name: str, channels: tuple[int, ...] = (3, 4)) 
     """
     if images.ndim != 4 or images.shape[1] not in channels:
         allowed = " or ".join(map(str, channels))
-        raise CVSAError(f"{name} has shape {tuple(images.shape)}; views need (B, C, R, R) with {allowed} channels")
+        raise CVSAError(
+            f"{name} has shape {tuple(images.shape)}; views need (B, C, R, R) with {allowed} channels"
+        )
     if not images.is_floating_point():
-        raise CVSAError(f"{name} is {images.dtype}; views need float pixels in [0, 1]: divide uint8 by 255 first")
+        raise CVSAError(
+            f"{name} is {images.dtype}; views need float pixels in [0, 1]: divide uint8 by 255 first"
+        )
 
 
 def check_size(size: int) -> None:

@@ -50,7 +50,9 @@ def test_predictions_lie_beside_the_record(trained: Path, tmp_path: Path) -> Non
     predictions = pd.read_csv(tmp_path / "predictions.csv")
     for split in ("val", "test", "test_swapped"):
         part = predictions[predictions["split"] == split]
-        assert (part["label"] == part["predicted"]).mean() == pytest.approx(record.metrics[f"{split}_accuracy"])
+        assert (part["label"] == part["predicted"]).mean() == pytest.approx(
+            record.metrics[f"{split}_accuracy"]
+        )
         assert len(part) == record.counts[f"{split}_images"]
 
 

@@ -25,7 +25,9 @@ def test_knn_equals_a_naive_loop() -> None:
     train, test = blobs(60, 4, 4.0, 0), blobs(30, 4, 4.0, 1)
     k, temperature, hits = 7, 0.3, 0
     for query, label in zip(*test, strict=True):
-        cosines = [(float(F.cosine_similarity(query, key, dim=0)), int(y)) for key, y in zip(*train, strict=True)]
+        cosines = [
+            (float(F.cosine_similarity(query, key, dim=0)), int(y)) for key, y in zip(*train, strict=True)
+        ]
         votes = [0.0] * 4
         for cosine, y in sorted(cosines, reverse=True)[:k]:
             votes[y] += math.exp(cosine / temperature)
@@ -63,13 +65,22 @@ def test_constant_features_do_not_break_the_probe() -> None:
 
 def test_probe_records_class_and_habitat(trained: Path, tmp_path: Path) -> None:
     record = probe(tmp_path, pretrained=trained)
-    assert set(record.metrics) == {"linear_test", "linear_test_swapped", "knn_test", "knn_test_swapped", "habitat_linear", "habitat_chance"}
+    assert set(record.metrics) == {
+        "linear_test",
+        "linear_test_swapped",
+        "knn_test",
+        "knn_test_swapped",
+        "habitat_linear",
+        "habitat_chance",
+    }
     assert record.parents == [read_record(trained).run_id] and record.row == "BYOL+CVSA"
     assert all(0 <= value <= 1 for value in record.metrics.values())
     assert probe(tmp_path, pretrained=trained) == record
 
 
 def test_random_features_need_no_parent(small: dict[str, Any], tmp_path: Path) -> None:
-    fields = {name: small[name] for name in ("bank_size", "image_size", "train_images", "val_images", "test_images")}
+    fields = {
+        name: small[name] for name in ("bank_size", "image_size", "train_images", "val_images", "test_images")
+    }
     record = probe(tmp_path, row="Random", **fields)
     assert record.parents == [] and record.row == "Random"

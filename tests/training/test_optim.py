@@ -40,7 +40,10 @@ def test_every_optimiser_lowers_a_convex_loss(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 5, generator=generator)
     y = x @ torch.arange(5.0)[:, None]
-    optimizer = build_optimizer(module, resolve(PretrainConfig, optimizer=name, lr=0.05 if name != "lars" else 10.0, weight_decay=1e-4))
+    optimizer = build_optimizer(
+        module,
+        resolve(PretrainConfig, optimizer=name, lr=0.05 if name != "lars" else 10.0, weight_decay=1e-4),
+    )
     losses = []
     for _ in range(100):
         optimizer.zero_grad()
@@ -59,7 +62,9 @@ def test_lars_adapts_weights_but_not_biases() -> None:
         with torch.no_grad():
             module.weight.fill_(1.0)
             module.bias.fill_(1.0)
-        optimizer = build_optimizer(module, resolve(PretrainConfig, optimizer="lars", lr=0.1, weight_decay=1e-6))
+        optimizer = build_optimizer(
+            module, resolve(PretrainConfig, optimizer="lars", lr=0.1, weight_decay=1e-6)
+        )
         (scale * module(torch.ones(1, 4)).sum()).backward()
         optimizer.step()
         moved[scale] = ((1 - module.weight).abs().max().item(), (1 - module.bias).abs().max().item())

@@ -38,7 +38,9 @@ def assert_same(first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize("row", ["BYOL+CVSA", "MoCo.v2+SS"])
-def test_the_same_seed_gives_the_same_run_bit_for_bit(row: str, small: dict[str, Any], tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_bit_for_bit(
+    row: str, small: dict[str, Any], tmp_path: Path
+) -> None:
     config = resolve(PretrainConfig, row=row, **small)
     runs = [outcome(pretrain(config, tmp_path / name), tmp_path / name) for name in "ab"]
     assert_same(*runs)
@@ -75,18 +77,27 @@ def test_a_killed_run_resumes_and_ends_the_same(row: str, small: dict[str, Any],
     assert not (killed / CHECKPOINT).exists()
 
 
-def test_a_checkpoint_of_another_run_is_not_resumed(small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_run_is_not_resumed(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(loop, "atomic_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     config = resolve(PretrainConfig, **small)
     with pytest.raises(KeyboardInterrupt):
         pretrain(config, tmp_path)
     assert load_checkpoint(tmp_path, config.identity(), loop.code_hash()) is not None
-    assert load_checkpoint(tmp_path, resolve(PretrainConfig, **{**small, "seed": 3}).identity(), loop.code_hash()) is None
+    assert (
+        load_checkpoint(
+            tmp_path, resolve(PretrainConfig, **{**small, "seed": 3}).identity(), loop.code_hash()
+        )
+        is None
+    )
     assert load_checkpoint(tmp_path, config.identity(), "other code") is None
 
 
-def test_a_finished_run_returns_at_once_and_is_never_overwritten(trained: Path, small: dict[str, Any]) -> None:
+def test_a_finished_run_returns_at_once_and_is_never_overwritten(
+    trained: Path, small: dict[str, Any]
+) -> None:
     before = (trained / "record.json").stat().st_mtime_ns
     started = time.monotonic()
     pretrain(resolve(PretrainConfig, row="BYOL+CVSA", **small), trained)
@@ -106,7 +117,9 @@ def test_a_finished_run_returns_at_once_and_is_never_overwritten(trained: Path, 
         ({"lr": 1e30}, ["diverged", "lr"]),
     ],
 )
-def test_bad_runs_end_in_one_line_and_leave_no_record(changes: dict[str, Any], words: list[str], small: dict[str, Any], tmp_path: Path) -> None:
+def test_bad_runs_end_in_one_line_and_leave_no_record(
+    changes: dict[str, Any], words: list[str], small: dict[str, Any], tmp_path: Path
+) -> None:
     with pytest.raises(CVSAError) as error:
         pretrain(resolve(PretrainConfig, **{**small, **changes}), tmp_path)
     assert "\n" not in str(error.value)
@@ -139,7 +152,9 @@ def test_weights_go_with_their_architecture_only(trained: Path, small: dict[str,
         load_weights(trained / "nowhere", loaded)
 
 
-def test_attention_has_the_shape_of_the_map_and_needs_the_module(trained: Path, small: dict[str, Any]) -> None:
+def test_attention_has_the_shape_of_the_map_and_needs_the_module(
+    trained: Path, small: dict[str, Any]
+) -> None:
     from cvsa.data.datasets import load_splits
 
     config = resolve(PretrainConfig, row="BYOL+CVSA", **small)
@@ -149,4 +164,6 @@ def test_attention_has_the_shape_of_the_map_and_needs_the_module(trained: Path, 
     assert views.images.shape == (4, 3, 32, 32) and maps.shape[:2] == (4, 1)
     assert 0 <= float(maps.min()) and float(maps.max()) <= 1
     with pytest.raises(CVSAError, match="no alignment module"):
-        attention_maps(initialise(resolve(PretrainConfig, row="BYOL", **small), runtime), maker, torch.arange(4), seed=0)
+        attention_maps(
+            initialise(resolve(PretrainConfig, row="BYOL", **small), runtime), maker, torch.arange(4), seed=0
+        )

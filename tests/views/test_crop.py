@@ -30,7 +30,12 @@ def test_sampling_law_is_torchvisions(scale: tuple[float, float], height: int, w
     x1, y1, x2, y2 = sample_crops(1500, height, width, scale, (3 / 4, 4 / 3), generator()).double().numpy().T
     # Theirs are whole pixels: jitter away the ties before comparing distributions.
     jitter = np.random.default_rng(0).uniform(-0.5, 0.5, (4, 1500))
-    for ours, other in ((x2 - x1, w + jitter[0]), (y2 - y1, h + jitter[1]), (x1, left + jitter[2]), (y1, top + jitter[3])):
+    for ours, other in (
+        (x2 - x1, w + jitter[0]),
+        (y2 - y1, h + jitter[1]),
+        (x1, left + jitter[2]),
+        (y1, top + jitter[3]),
+    ):
         if scale[0] < 0.9:  # there, half a pixel of rounding is visible
             assert ks_2samp(ours, other).pvalue > 1e-3
         assert abs(ours.mean() - other.mean()) < 4 * math.sqrt((ours.var() + other.var()) / 1500) + 0.6
@@ -41,8 +46,8 @@ def test_crops_stay_in_the_image_with_the_asked_area_and_aspect() -> None:
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert boxes.min() >= 0 and boxes.max() <= 50
     area, aspect = w * h / 2500, w / h
-    assert 0.3 - 1e-4 <= area.min() and area.max() <= 0.5 + 1e-4
-    assert 0.8 - 1e-4 <= aspect.min() and aspect.max() <= 1.25 + 1e-4
+    assert area.min() >= 0.3 - 1e-4 and area.max() <= 0.5 + 1e-4
+    assert aspect.min() >= 0.8 - 1e-4 and aspect.max() <= 1.25 + 1e-4
 
 
 def test_fallback_is_the_largest_central_crop_of_the_ratio() -> None:
@@ -53,11 +58,15 @@ def test_fallback_is_the_largest_central_crop_of_the_ratio() -> None:
 
 @pytest.mark.parametrize("size", [16, 32, 40])
 def test_image_and_mask_equal_pil(size: int) -> None:
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 4, 32, 32)).astype(np.float32)) / 255
+    images = (
+        torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 4, 32, 32)).astype(np.float32)) / 255
+    )
     views = random_resized_crop(images, size=size, scale=0.2, ratio=(3 / 4, 4 / 3), generator=generator(3))
     boxes = sample_crops(8, 32, 32, 0.2, (3 / 4, 4 / 3), generator(3))
     assert views.images.shape == (8, 3, size, size) and views.masks.shape == (8, 1, size, size)
-    for image, box, view in zip(images, boxes.tolist(), torch.cat([views.images, views.masks], 1), strict=True):
+    for image, box, view in zip(
+        images, boxes.tolist(), torch.cat([views.images, views.masks], 1), strict=True
+    ):
         assert (view - pil_crop(image, box, size)).abs().max() <= 1.5 / 255
 
 
@@ -86,7 +95,8 @@ def test_flip_takes_the_mask_along() -> None:
 def test_the_generator_decides_everything() -> None:
     images = torch.rand((4, 4, 16, 16), generator=generator())
     first, again, other = (
-        random_resized_crop(images, size=8, scale=0.1, ratio=(0.7, 1.4), generator=generator(s)).images for s in (5, 5, 6)
+        random_resized_crop(images, size=8, scale=0.1, ratio=(0.7, 1.4), generator=generator(s)).images
+        for s in (5, 5, 6)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
 

@@ -111,7 +111,9 @@ def test_saliency_masks_are_the_references_own() -> None:
     bank = ColourBank()
     bank.images[:, 3] = 0
     bank.images[:, 3, 5:13, 4:8] = 255  # the left half of each box
-    first, _ = maker(bank, mask="saliency", scale=1.0, ratio=(1.0, 1.0), flip=0.0)(torch.arange(12), generator())
+    first, _ = maker(bank, mask="saliency", scale=1.0, ratio=(1.0, 1.0), flip=0.0)(
+        torch.arange(12), generator()
+    )
     assert (first.masks[:, 0, 5:13, 4:7] == 1).all()
     assert first.masks[:, 0, 5:13, 9:].max() == 0 and first.masks[:, 0, :5].max() == 0
 

@@ -19,7 +19,7 @@ def noise(seed: int, batch: int, channels: int, side: int) -> Tensor:
 
 
 def pil_resize(image: Tensor, box: list[float], width: int, height: int) -> Tensor:
-    """Cut out the pixels that a box touches, then let PIL resize the box. image (C, R, R) -> (C, height, width)."""
+    """Cut out the pixels that a box touches, then let PIL resize the box."""
     left, top = math.floor(box[0]), math.floor(box[1])
     frame = (left, top, math.ceil(box[2]), math.ceil(box[3]))
     inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
@@ -35,12 +35,16 @@ def test_crops_equal_pil(side: int, size: int) -> None:
     images = noise(side + size, 12, 4, side)
     generator = torch.Generator().manual_seed(side)
     corner = torch.rand((12, 2), generator=generator) * side * 0.6
-    boxes = torch.cat([corner, corner + 0.5 + torch.rand((12, 2), generator=generator) * (side - 0.5 - corner)], 1)
+    boxes = torch.cat(
+        [corner, corner + 0.5 + torch.rand((12, 2), generator=generator) * (side - 0.5 - corner)], 1
+    )
     boxes[0] = torch.tensor([0, 0, side, side])
     boxes[1] = torch.tensor([3, 5, 4, 6])  # one pixel
     boxes[2] = torch.tensor([side - 1.5, 0, side, 2.25])
     out = resample(
-        images, axis_weights(boxes[:, 1], boxes[:, 3], side, size), axis_weights(boxes[:, 0], boxes[:, 2], side, size)
+        images,
+        axis_weights(boxes[:, 1], boxes[:, 3], side, size),
+        axis_weights(boxes[:, 0], boxes[:, 2], side, size),
     )
     for image, box, ours in zip(images, boxes.tolist(), out, strict=True):
         assert (ours - pil_resize(image, box, size, size)).abs().max() <= 1.5 / 255
@@ -49,7 +53,9 @@ def test_crops_equal_pil(side: int, size: int) -> None:
 def test_placement_fills_its_rectangle_and_nothing_else() -> None:
     images = noise(0, 6, 3, 24) * 0.9 + 0.1
     boxes = torch.tensor([[2.0, 3, 20, 9]]).repeat(6, 1)
-    out = torch.tensor([[0.0, 0, 16, 16], [3, 4, 4, 5], [0, 10, 16, 16], [5, 0, 9, 12], [1, 1, 15, 2], [7, 7, 16, 9]])
+    out = torch.tensor(
+        [[0.0, 0, 16, 16], [3, 4, 4, 5], [0, 10, 16, 16], [5, 0, 9, 12], [1, 1, 15, 2], [7, 7, 16, 9]]
+    )
     placed = resample(
         images,
         axis_weights(boxes[:, 1], boxes[:, 3], 24, 16, out_start=out[:, 1], out_stop=out[:, 3]),
@@ -70,7 +76,9 @@ def test_flip_mirrors_the_output_of_chosen_samples() -> None:
     rows = axis_weights(start, stop, 20, 12)
     plain = resample(images, rows, axis_weights(start, stop, 20, 12, out_start=first, out_stop=last))
     flip = torch.tensor([True, False, True])
-    mirrored = resample(images, rows, axis_weights(start, stop, 20, 12, out_start=first, out_stop=last, flip=flip))
+    mirrored = resample(
+        images, rows, axis_weights(start, stop, 20, 12, out_start=first, out_stop=last, flip=flip)
+    )
     expected = torch.where(flip[:, None, None, None], plain.flip(3), plain)
     torch.testing.assert_close(mirrored, expected, atol=1e-5, rtol=0)
 

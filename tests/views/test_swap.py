@@ -31,7 +31,8 @@ def random_boxes(seed: int, batch: int, side: int) -> Tensor:
     far = corner + 1 + rng.integers(0, side, (batch, 2))
     boxes = torch.from_numpy(np.concatenate([corner, np.minimum(far, side)], 1)).float()
     special = [[0, 0, side, side], [5, 6, 6, 7], [0, 0, 1, 1], [side - 1, side - 1, side, side], [4, 4, 4, 9],
-               [9, 9, 3, 3], [math.nan] * 4, [-5, -9, 8, 9], [side - 6, 3, side + 9, side + 1], [side + 2, 0, side + 5, 9]]  # fmt: skip
+               [9, 9, 3, 3], [math.nan] * 4, [-5, -9, 8, 9], [side - 6, 3, side + 9, side + 1],
+               [side + 2, 0, side + 5, 9]]  # fmt: skip
     boxes[: len(special)] = torch.tensor(special)
     return boxes
 
@@ -51,8 +52,10 @@ def from_pil(images: list[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(image) for image in images]).astype(np.float32)) / 255
 
 
-def oracle(reference: Tensor, crop: list[float], background: Tensor, box: list[float], size: int) -> tuple[Tensor, Tensor]:
-    """One view, naively: resize the background, resize the crop, paste. -> (3, size, size), saliency in its place."""
+def oracle(
+    reference: Tensor, crop: list[float], background: Tensor, box: list[float], size: int
+) -> tuple[Tensor, Tensor]:
+    """One view and its saliency, naively: resize the background, resize the crop, paste."""
     side = background.shape[-1]
     x1, y1, x2, y2 = oracle_box(box, side)
     left, top = math.floor(x1 * size / side), math.floor(y1 * size / side)
@@ -62,7 +65,9 @@ def oracle(reference: Tensor, crop: list[float], background: Tensor, box: list[f
     cut = (math.floor(crop[0]), math.floor(crop[1]), math.ceil(crop[2]), math.ceil(crop[3]))
     inner = (crop[0] - cut[0], crop[1] - cut[1], crop[2] - cut[0], crop[3] - cut[1])
     for target, plane in zip(scene, reference, strict=True):
-        patch = to_pil(plane).crop(cut).resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inner)
+        patch = (
+            to_pil(plane).crop(cut).resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inner)
+        )
         target.paste(patch, (left, top))
     out = from_pil(scene)
     return out[:3], out[3:]
@@ -75,7 +80,15 @@ def test_views_equal_the_oracle(size: int, mask: str) -> None:
     reference, background = noise(1, batch, side), noise(2, batch, side)
     own, other = random_boxes(3, batch, side), random_boxes(4, batch, side)
     views = saliency_swap(
-        reference, own, background, other, size=size, scale=0.3, ratio=RATIO, generator=generator(7), mask=mask
+        reference,
+        own,
+        background,
+        other,
+        size=size,
+        scale=0.3,
+        ratio=RATIO,
+        generator=generator(7),
+        mask=mask,
     )
     crops = sample_box_crops(clean_boxes(own, side, side), 0.3, RATIO, generator(7)).tolist()
     for k in range(batch):
@@ -98,7 +111,9 @@ def test_views_equal_the_oracle(size: int, mask: str) -> None:
 def test_background_at_its_own_size_is_untouched() -> None:
     reference, background = noise(1, 40, 20), noise(2, 40, 20)
     own, other = random_boxes(3, 40, 20), random_boxes(4, 40, 20)
-    views = saliency_swap(reference, own, background, other, size=20, scale=0.5, ratio=RATIO, generator=generator())
+    views = saliency_swap(
+        reference, own, background, other, size=20, scale=0.5, ratio=RATIO, generator=generator()
+    )
     outside = 1 - views.masks
     assert torch.equal(views.images * outside, background[:, :3] * outside)
     assert torch.equal(background, noise(2, 40, 20))  # nor is the caller's tensor
@@ -115,10 +130,19 @@ def test_no_pixel_of_the_replaced_object_shows(side: int, size: int) -> None:
     reference = torch.zeros(batch, 4, side, side)
     reference[:, 1] = 1  # all green
     views = saliency_swap(
-        reference, random_boxes(6, batch, side), background, other, size=size, scale=0.5, ratio=RATIO, generator=generator()
+        reference,
+        random_boxes(6, batch, side),
+        background,
+        other,
+        size=size,
+        scale=0.5,
+        ratio=RATIO,
+        generator=generator(),
     )
     assert views.images[:, 0].max() <= 1e-5
-    torch.testing.assert_close(views.images[:, 1:2], views.masks)  # the patch is there, whole and nowhere else
+    torch.testing.assert_close(
+        views.images[:, 1:2], views.masks
+    )  # the patch is there, whole and nowhere else
 
 
 def test_the_patch_shows_only_the_reference_box() -> None:
@@ -128,7 +152,9 @@ def test_the_patch_shows_only_the_reference_box() -> None:
     for image, box in zip(reference, own.int().tolist(), strict=True):
         image[1, box[1] : box[3], box[0] : box[2]] = 1
     background = torch.zeros(20, 4, 24, 24)
-    views = saliency_swap(reference, own, background, other, size=24, scale=0.4, ratio=RATIO, generator=generator())
+    views = saliency_swap(
+        reference, own, background, other, size=24, scale=0.4, ratio=RATIO, generator=generator()
+    )
     torch.testing.assert_close(views.images[:, 1:2], views.masks)
 
 
@@ -138,7 +164,7 @@ def test_crops_follow_their_law() -> None:
     assert (crops[:, :2] >= boxes[:, :2]).all() and (crops[:, 2:] <= boxes[:, 2:]).all()
     w, h = (crops[:, 2] - crops[:, 0]) / 40, (crops[:, 3] - crops[:, 1]) / 20
     area, factor = w * h, w / h
-    assert 0.4 - 1e-4 <= area.min() and area.max() <= 1 + 1e-4
+    assert area.min() >= 0.4 - 1e-4 and area.max() <= 1 + 1e-4
     assert abs(float(area.mean()) - 0.7) < 0.01 and abs(float(area.std()) - 0.6 / math.sqrt(12)) < 0.01
     assert RATIO[0] - 1e-4 <= factor.min() and factor.max() <= RATIO[1] + 1e-4
     assert abs(float(factor.log().mean())) < 0.01
@@ -152,7 +178,7 @@ def test_scale_one_takes_the_whole_box_and_a_range_is_kept() -> None:
     torch.testing.assert_close(sample_box_crops(boxes, 1.0, RATIO, generator()), boxes, atol=1e-4, rtol=0)
     crops = sample_box_crops(boxes, (0.2, 0.3), (2.0, 2.0), generator())
     sizes = (crops[:, 2:] - crops[:, :2]) / (boxes[:, 2:] - boxes[:, :2])
-    assert 0.2 - 1e-3 <= sizes.prod(1).min() and sizes.prod(1).max() <= 0.3 + 1e-3
+    assert sizes.prod(1).min() >= 0.2 - 1e-3 and sizes.prod(1).max() <= 0.3 + 1e-3
     torch.testing.assert_close(sizes[:, 0] / sizes[:, 1], torch.full((50,), 2.0), atol=1e-3, rtol=0)
 
 
@@ -168,8 +194,8 @@ def test_flip_mirrors_view_and_mask_together() -> None:
         own, other = random_boxes(3, 40, 20), random_boxes(4, 40, 20)
         plain, mirrored = (
             saliency_swap(
-                reference, own, background, other, size=size, scale=1.0, ratio=(1, 1), generator=generator(), flip=flip,
-                mask="saliency",
+                reference, own, background, other, size=size, scale=1.0, ratio=(1, 1), generator=generator(),
+                flip=flip, mask="saliency",
             )
             for flip in (0.0, 1.0)
         )  # fmt: skip
@@ -180,7 +206,8 @@ def test_flip_mirrors_view_and_mask_together() -> None:
 def test_the_generator_decides_everything() -> None:
     arguments = (noise(1, 12, 16), random_boxes(2, 12, 16), noise(3, 12, 16), random_boxes(4, 12, 16))
     first, again, other = (
-        saliency_swap(*arguments, size=16, scale=0.3, ratio=RATIO, generator=generator(s)).images for s in (1, 1, 2)
+        saliency_swap(*arguments, size=16, scale=0.3, ratio=RATIO, generator=generator(s)).images
+        for s in (1, 1, 2)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
