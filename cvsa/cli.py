@@ -1,4 +1,4 @@
-"""The command line: thin, every command calls one function elsewhere. Experiments themselves are notebooks."""
+"""The command line: thin, every command calls one function elsewhere. Experiments are notebooks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Configuration as data: one pydantic model per kind of experiment, presets, one way to resolve them.
 
-Values are layered: preset, then the preset's recipe for the row's base, then the row, then what the caller gives.
-A field's description is its help text, with unit and range; notebooks' parameter cells carry the same names.
-This module imports no torch, so that the command line and the workflow start fast.
+Values are layered: preset, then the preset's recipe for the row's base, then the row, then what the caller
+gives. A field's description is its help text, with unit and range; notebooks' parameter cells carry the same
+names. This module imports no torch, so that the command line and the workflow start fast.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class DataConfig(BaseModel):
     def _root_where_needed(self) -> DataConfig:
         if (self.dataset == "folder") != (self.root is not None):
             raise ValueError(
-                "dataset 'folder' needs root, and only dataset 'folder' takes root; add e.g. -p dataset folder -p root PATH"
+                "dataset 'folder' needs root, and only dataset 'folder' takes root; "
+                "add e.g. -p dataset folder -p root PATH"
             )
         return self
 
@@ -90,7 +91,7 @@ class RunConfig(DataConfig):
     )
 
     def identity(self) -> str:
-        """Twelve hex digits naming this configuration; where it runs and where its parent lies are no part of it."""
+        """Twelve hex digits naming this configuration; where it runs and its parent lies do not count."""
         fields = {k: v for k, v in self.model_dump(mode="json").items() if k not in {"device", "pretrained"}}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -113,7 +114,8 @@ class PretrainConfig(RunConfig):
         0.5,
         gt=0,
         le=1,
-        description="least area of Saliency Swap's crop, share of the saliency box (the paper's ablated hyper-parameter)",
+        description="least area of Saliency Swap's crop, share of the saliency box "
+        "(the paper's ablated hyper-parameter)",
     )
     swap_probability: float = Field(
         1.0, ge=0, le=1, description="share of views made by Saliency Swap; the rest are random resized crops"
@@ -142,7 +144,8 @@ class PretrainConfig(RunConfig):
     def _sensible(self) -> PretrainConfig:
         if self.base == "none":
             raise ValueError(
-                "row 'Random' has nothing to pre-train; run the finetune or probe notebook with row 'Random' and no pretrained run"
+                "row 'Random' has nothing to pre-train; "
+                "run the finetune or probe notebook with row 'Random' and no pretrained run"
             )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
@@ -179,7 +182,7 @@ Config = TypeVar("Config", bound=RunConfig)
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "about": "SynthBirds at 48 px and a slim ResNet: the whole book in minutes on 2 CPU cores",
-        # Data seed 0 served to choose the slim network; the tables are measured on birds that no choice has seen.
+        # Data seed 0 served to choose the slim network; the tables are measured on birds no choice has seen.
         "all": {"image_size": 48, "bank_size": 48, "data_seed": 1},
         "pretrain": {"epochs": 25, "align_dim": 64},
         "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},
@@ -199,8 +202,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "projector_hidden": 4096, "projector_dim": 256,
         },
         "moco_v2": {
-            "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4, "ema_momentum": 0.999, "crop_scale": 0.2, "augmentation": "moco_v2",
-            "projector_hidden": 2048, "projector_dim": 128, "queue_size": 65536, "temperature": 0.2,
+            "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4, "ema_momentum": 0.999, "crop_scale": 0.2,
+            "augmentation": "moco_v2", "projector_hidden": 2048, "projector_dim": 128, "queue_size": 65536,
+            "temperature": 0.2,
         },
         "finetune": {"epochs": 200, "batch_size": 16, "lr": 1e-3, "weight_decay": 5e-4, "warmup_epochs": 0},
         "probe": {},
@@ -264,7 +268,8 @@ def _explain(model: type[RunConfig], error: ValidationError) -> str:
 
         near = difflib.get_close_matches(field, list(model.model_fields), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"Unknown parameter {field!r} for {KINDS[model]}.{hint} Parameters: {', '.join(model.model_fields)}."
+        known = ", ".join(model.model_fields)
+        return f"Unknown parameter {field!r} for {KINDS[model]}.{hint} Parameters: {known}."
     if not field:
         return one_line(first["msg"].removeprefix("Value error, ")) + "."
     about = model.model_fields[field].description
@@ -284,8 +289,8 @@ def parameters(model: type[RunConfig]) -> list[str]:
 def parameter_cell(model: type[RunConfig]) -> str:
     """A notebook's parameters cell: every field with its type and help, and where to write the run.
 
-    None stands for the preset's value (an evaluation takes row, data and seed from its pre-trained run), so that a
-    default is written in one place only.
+    None stands for the preset's value (an evaluation takes row, data and seed from its pre-trained run), so
+    that a default is written in one place only.
     """
     lines = []
     for name in parameters(model):

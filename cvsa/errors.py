@@ -6,7 +6,7 @@ from __future__ import annotations
 class CVSAError(Exception):
     """A user's mistake, said in one line: what is wrong, where, what is allowed, what to do.
 
-    The command line prints the line and exits with status 2; a notebook shows the line instead of a traceback.
+    The command line prints the line and exits with status 2; a notebook shows the line, not a traceback.
     """
 
     def _render_traceback_(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The experiments of a preset as a graph of runs: read from ``workflow/grid.yaml``, used by workflow and report.
+"""The experiments of a preset as a graph of runs, from ``workflow/grid.yaml``; workflow and report use it.
 
 Every node is one papermill command: a notebook, its parameters, the folder its record goes to.
 """
@@ -35,7 +35,7 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The resolved configuration (without the parent's run id): what makes the node rerun when it changes."""
+        """The resolved configuration (without the parent's run id): the node reruns when it changes."""
         models: dict[str, type[RunConfig]] = {
             "pretrain": PretrainConfig,
             "finetune": FinetuneConfig,
@@ -89,7 +89,7 @@ def load_grid(path: Path, preset: str) -> Grid:
 
 
 def run_name(row: str, seed: int, scale: float | None = None) -> str:
-    """Folder name of a run; the default scale adds nothing, so that the ablation shares the main table's runs."""
+    """Folder name of a run; the default scale adds nothing, so the ablation shares the main table's runs."""
     default = PretrainConfig.model_fields["swap_scale"].default
     return f"{slug(row)}-s{seed}" + ("" if scale in (None, default) else f"-scale{scale:g}")
 

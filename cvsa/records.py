@@ -7,7 +7,6 @@ per-epoch history lies beside it as CSV), and where it ran (code, libraries, har
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import platform
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
 
     from cvsa.training.runtime import Runtime
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 RECORD = "record.json"
 HISTORY = "history.csv"
 WEIGHTS = "weights.safetensors"
 PREDICTIONS = "predictions.csv"
 
-# What shapes a result. The command line, the report and the book do not; config.py and the catalogue do so only
-# through the configuration, which a record holds whole.
+# What shapes a result. The command line, the report and the book do not; config.py and the catalogue do so
+# only through the configuration, which a record holds whole.
 SHAPING = ("data", "evaluation", "methods", "saliency", "training", "views")
 
 
@@ -94,7 +93,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 
 def write_record(record: Record, folder: Path) -> None:
-    """Write ``record.json`` into the run's folder; it is the last file written, so its presence means complete."""
+    """Write ``record.json`` into the run's folder; it is written last, so its presence means complete."""
     atomic_write(folder / RECORD, record.model_dump_json(indent=1) + "\n")
 
 
@@ -108,7 +107,8 @@ def read_record(folder: Path) -> Record:
     path = Path(folder) / RECORD
     if not path.is_file():
         raise CVSAError(
-            f"No finished run in {folder}: {RECORD} is missing. Run the notebook that makes it first, or give the folder of another run."
+            f"No finished run in {folder}: {RECORD} is missing. "
+            "Run the notebook that makes it first, or give the folder of another run."
         )
     try:
         return Record.model_validate_json(path.read_text())
@@ -134,11 +134,13 @@ def finished(config: RunConfig, folder: Path) -> Record | None:
     record = read_record(folder)
     if record.run_id != config.identity():
         raise CVSAError(
-            f"{folder} holds another run ({record.row}, seed {record.seed}, {record.run_id}). Choose another out, or delete that folder."
+            f"{folder} holds another run ({record.row}, seed {record.seed}, {record.run_id}). "
+            "Choose another out, or delete that folder."
         )
     if record.code["hash"] != code_hash():
         raise CVSAError(
-            f"{folder} holds this run made by other code ({record.code['hash']}, now {code_hash()}). Choose another out, or delete that folder."
+            f"{folder} holds this run made by other code ({record.code['hash']}, now {code_hash()}). "
+            "Choose another out, or delete that folder."
         )
     return record
 

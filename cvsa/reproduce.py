@@ -79,7 +79,8 @@ def _announce(preset: str, runs: int, jobs: int) -> None:
         [read_record(path.parent).seconds for path in folder.rglob("record.json")] if folder.is_dir() else []
     )
     estimate = (
-        f"; about {sum(known) / len(known) * runs / jobs / 60:.0f} minutes if nothing is there yet, judged from committed runs"
+        f"; about {sum(known) / len(known) * runs / jobs / 60:.0f} minutes if nothing is there yet, "
+        "judged from committed runs"
         if known
         else ""
     )

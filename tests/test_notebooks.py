@@ -18,8 +18,8 @@ from cvsa.records import read_record
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {
-    "bank_size": 32, "image_size": 32, "train_images": 60, "val_images": 20, "test_images": 20, "batch_size": 20, "epochs": 2,
-    "projector_hidden": 32, "projector_dim": 16, "align_dim": 16,
+    "bank_size": 32, "image_size": 32, "train_images": 60, "val_images": 20, "test_images": 20,
+    "batch_size": 20, "epochs": 2, "projector_hidden": 32, "projector_dim": 16, "align_dim": 16,
 }  # fmt: skip
 
 
@@ -110,8 +110,9 @@ def test_pretrain_finetune_and_probe_run_one_after_the_other(tmp_path: Path) -> 
 
 def test_a_folder_of_photographs_trains(tmp_path: Path, photographs: Path) -> None:
     result = papermill(
-        "pretrain.ipynb", tmp_path / "a.ipynb", row="BYOL+SS", dataset="folder", root=photographs, out=tmp_path / "run",
-        bank_size=32, image_size=32, batch_size=8, epochs=2, projector_hidden=32, projector_dim=16,
+        "pretrain.ipynb", tmp_path / "a.ipynb", row="BYOL+SS", dataset="folder",
+        root=photographs, out=tmp_path / "run", bank_size=32, image_size=32, batch_size=8, epochs=2,
+        projector_hidden=32, projector_dim=16,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert read_record(tmp_path / "run").config["dataset"] == "folder"

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from tests_support import example_record
 
 import cvsa.records as records
 from cvsa.config import PretrainConfig, resolve
 from cvsa.errors import CVSAError
-from cvsa.records import Record, atomic_write, finished, find_records, read_record, write_record
-from tests_support import example_record
+from cvsa.records import Record, atomic_write, find_records, finished, read_record, write_record
 
 
 def test_round_trip(tmp_path: Path) -> None:

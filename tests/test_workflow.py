@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests_support import example_record
 
 from cvsa.config import PRESETS
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid, run_name
 from cvsa.records import write_record
-from tests_support import example_record
 
 ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
@@ -53,7 +53,7 @@ def test_unknown_rows_and_presets_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what the workflow reads, with a grid of three runs and a papermill that writes outputs at once."""
+    """A copy of what the workflow reads, with a grid of three runs and a papermill that writes at once."""
     for part in ("cvsa", "workflow", "notebooks"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "workflow" / "grid.yaml").write_text("tiny: {rows: [BYOL, BYOL+SS], seeds: [0]}")
@@ -63,7 +63,8 @@ def checkout(tmp_path: Path) -> Path:
     stub.write_text(
         "#!/bin/sh\n"
         'while [ $# -gt 0 ]; do case "$1" in *.ipynb) notebook="$1";; esac; last="$1"; shift; done\n'
-        'mkdir -p "$last"; cp template/record.json "$last/record.json"; : > "$last/weights.safetensors"; : > "$notebook"\n'
+        'mkdir -p "$last"; cp template/record.json "$last/record.json"\n'
+        ': > "$last/weights.safetensors"; : > "$notebook"\n'
         'echo "$last" >> ran.txt\n'
     )
     stub.chmod(0o755)

@@ -21,12 +21,12 @@ Evaluation = TypeVar("Evaluation", FinetuneConfig, ProbeConfig)
 
 
 def resolve_evaluation(model: type[Evaluation], **given: Any) -> tuple[Evaluation, Record | None]:
-    """Resolve an evaluation's configuration; row, data, backbone, sizes and seed come from the pre-trained run.
+    """Resolve an evaluation's configuration: row, data, backbone, sizes and seed are the pre-trained run's.
 
     Args:
         model: FinetuneConfig or ProbeConfig.
-        **given: fields of the model; ``pretrained`` names the folder of a pre-training run. Without it the row
-            must be "Random".
+        **given: fields of the model; ``pretrained`` names the folder of a pre-training run. Without it the
+            row must be "Random".
 
     Returns:
         The configuration and the parent's record (None for "Random").
@@ -39,13 +39,15 @@ def resolve_evaluation(model: type[Evaluation], **given: Any) -> tuple[Evaluatio
     if "pretrained" not in given:
         if given.get("row", "Random") != "Random":
             raise CVSAError(
-                f"Row {given['row']!r} needs pretrained: the folder of its pre-training run (only 'Random' starts from nothing). Run the pretrain notebook first."
+                f"Row {given['row']!r} needs pretrained: the folder of its pre-training run "
+                "(only 'Random' starts from nothing). Run the pretrain notebook first."
             )
         return resolve(model, **{**given, "row": "Random"}), None
     parent = read_record(Path(given["pretrained"]))
     if parent.kind != "pretrain":
         raise CVSAError(
-            f"{given['pretrained']} holds a {parent.kind} run; pretrained must be a pre-training run's folder."
+            f"{given['pretrained']} holds a {parent.kind} run; "
+            "pretrained must be a pre-training run's folder."
         )
     fixed = {
         "parent": parent.run_id,
@@ -57,7 +59,8 @@ def resolve_evaluation(model: type[Evaluation], **given: Any) -> tuple[Evaluatio
     for name, value in fixed.items():
         if name in given and str(given[name]) != str(value):
             raise CVSAError(
-                f"Parameter {name} = {given[name]!r} contradicts the pre-trained run in {given['pretrained']} ({value!r}). Leave it out."
+                f"Parameter {name} = {given[name]!r} contradicts the pre-trained run in "
+                f"{given['pretrained']} ({value!r}). Leave it out."
             )
     return resolve(model, **{"preset": parent.preset, "seed": parent.seed, **given, **fixed}), parent
 
@@ -90,7 +93,7 @@ def extract_features(
 
 
 def whole_view(images: Tensor, size: int) -> Tensor:
-    """The one view every evaluation uses: the whole bank image (B, 3, R, R), resized with antialiasing to ``size``."""
+    """The one view of every evaluation: the whole image (B, 3, R, R), resized, antialiased, to ``size``."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)

@@ -54,8 +54,8 @@ def predict(model: Classifier, bank: ImageBank, image_size: int, runtime: Runtim
 def finetune(out: Path, **given: Any) -> Record:
     """Fine-tune on the training split with labels and test once, after the last epoch.
 
-    No split is used to choose anything. Writes predictions per test image beside the record, so that rows can be
-    compared image by image.
+    No split is used to choose anything. Writes predictions per test image beside the record, so that rows can
+    be compared image by image.
 
     Args:
         out: folder of this run.

@@ -37,8 +37,9 @@ def use_house_style() -> None:
     """Apply the style to matplotlib; call once per process."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     mpl.rcParams.update({
-        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlesize": "medium", "svg.hashsalt": "cvsa", "figure.constrained_layout.use": True,
+        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "axes.spines.top": False,
+        "axes.spines.right": False, "axes.titlesize": "medium", "svg.hashsalt": "cvsa",
+        "figure.constrained_layout.use": True,
     })  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def attention_rows(views: Views, maps: dict[str, Tensor], count: int = 6) -> Fig
 
 
 def curves(histories: dict[str, pd.DataFrame], quantities: Iterable[tuple[str, str]]) -> Figure:
-    """Per-epoch curves, one panel per quantity (column, title), one line per row (its seeds share the colour)."""
+    """Per-epoch curves: a panel per quantity (column, title), a line per row (its seeds share the colour)."""
     quantities = list(quantities)
     figure = Figure(figsize=(3.3 * len(quantities), 2.9), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]

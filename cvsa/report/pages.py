@@ -1,7 +1,7 @@
 """Everything the book shows that was computed: tables, figures, findings and numbers, drawn from records.
 
-Writes ``book/_generated/``: ``figures/``, ``tables/`` (Markdown), ``text/`` (generated sentences), ``numbers.json``
-(key -> text and run ids) and, last, ``report.json`` (what it was drawn from).
+Writes ``book/_generated/``: ``figures/``, ``tables/`` (Markdown), ``text/`` (generated sentences),
+``numbers.json`` (key -> text and run ids) and, last, ``report.json`` (what it was drawn from).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
     rows = [row for row in ROWS if row in columns["fine-tuned"].index]
     shown = {"row": rows}
     for title, summary in columns.items():
-        shown[title] = [_cell(summary.loc[row]) for row in rows]
+        shown[title] = [_cell(line) for _, line in summary.loc[rows].iterrows()]
     page.table(name, pd.DataFrame(shown))
 
     parts, sentences = [], []
@@ -141,10 +141,18 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
     contrasts = pd.concat(parts)
     page.table(f"contrasts_{key}", pd.DataFrame({
         "measure": contrasts["metric"],
-        "rows": [f"{row} − {against}" for row, against in zip(contrasts["row"], contrasts["against"], strict=True)],
+        "rows": [
+            f"{row} − {against}" for row, against in zip(contrasts["row"], contrasts["against"], strict=True)
+        ],
         "difference": contrasts["difference"].map(points),
-        "over seeds": [interval(a, b, points) for a, b in zip(contrasts["low"], contrasts["high"], strict=True)],
-        "over test images": [interval(a, b, points) for a, b in zip(contrasts["image_low"], contrasts["image_high"], strict=True)],
+        "over seeds": [
+            interval(low, high, points)
+            for low, high in zip(contrasts["low"], contrasts["high"], strict=True)
+        ],
+        "over test images": [
+            interval(low, high, points)
+            for low, high in zip(contrasts["image_low"], contrasts["image_high"], strict=True)
+        ],
         "separated": contrasts["separated"],
     }))  # fmt: skip
     page.text(f"findings_{key}", _summarise(contrasts) + sentences)
@@ -176,13 +184,15 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
 
 def _cell(line: pd.Series[Any]) -> str:
     seeds = ", ".join(percent(value) for value in line["seeds"])
-    return f"**{percent(line['mean'])}** {interval(line['low'], line['high'], percent)}<br><small>{seeds}</small>"
+    spread = interval(line["low"], line["high"], percent)
+    return f"**{percent(line['mean'])}** {spread}<br><small>{seeds}</small>"
 
 
 def _finding(line: Any, title: str) -> str:
     verdict = {
         "yes": "separates: the interval over seeds excludes zero",
-        "images only": "holds for these trained networks (the interval over test images excludes zero), but the seeds do not settle it",
+        "images only": "holds for these trained networks (the interval over test images excludes zero), "
+        "but the seeds do not settle it",
         "no": "does not separate",
     }[line.separated]
     return f"{title}, {line.row} against {line.against}: {points(line.difference)} points; {verdict}."
@@ -191,8 +201,8 @@ def _finding(line: Any, title: str) -> str:
 def _summarise(contrasts: pd.DataFrame) -> list[str]:
     counts = contrasts["separated"].value_counts()
     return [
-        f"Of {len(contrasts)} differences, {counts.get('yes', 0)} separate over seeds, {counts.get('images only', 0)} only over "
-        f"test images, {counts.get('no', 0)} not at all."
+        f"Of {len(contrasts)} differences, {counts.get('yes', 0)} separate over seeds, "
+        f"{counts.get('images only', 0)} only over test images, {counts.get('no', 0)} not at all."
     ]
 
 
@@ -316,7 +326,8 @@ def _provenance(page: Page, runs: list[tuple[Path, Record]]) -> None:
     lines = [
         {
             "run": f"`{record.run_id}`", "kind": record.kind, "row": record.row, "seed": record.seed,
-            "seconds": f"{record.seconds:.0f}", "images/s": f"{record.images_per_second:.0f}", "peak MiB": f"{record.peak_memory_mib:.0f}",
+            "seconds": f"{record.seconds:.0f}", "images/s": f"{record.images_per_second:.0f}",
+            "peak MiB": f"{record.peak_memory_mib:.0f}",
             "commit": (record.code["commit"] or "–")[:8] + ("*" if record.code["dirty"] else ""),
         }
         for _, record in runs

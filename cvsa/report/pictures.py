@@ -1,9 +1,9 @@
-"""Figures that show images: birds, habitats, view pairs, attention maps; and the numbers that describe the data."""
+"""Figures that show images: birds, habitats, view pairs, attention; and the numbers describing the data."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,8 +42,10 @@ def draw(page: Page, live: Path, config: PretrainConfig) -> None:
     page.number("data.chance", f"{100 / config.num_classes:.0f} %")
 
     index = torch.arange(6)
-    pairs = {name: _geometry(resolve(PretrainConfig, row=row, preset=config.preset), train)(index, torch.Generator().manual_seed(3))
-             for name, row in (("random resized crop", "BYOL"), ("Saliency Swap", "BYOL+SS"))}  # fmt: skip
+    pairs = {}
+    for name, row in (("random resized crop", "BYOL"), ("Saliency Swap", "BYOL+SS")):
+        maker = _geometry(resolve(PretrainConfig, row=row, preset=config.preset), train)
+        pairs[name] = maker(index, torch.Generator().manual_seed(3))
     page.figure("view_pairs.png", view_pairs(train.gather(index), train.boxes[index], pairs))
 
     trained = resolve(PretrainConfig, row=METHOD_ROW, preset=config.preset)
@@ -71,11 +73,11 @@ def draw(page: Page, live: Path, config: PretrainConfig) -> None:
 
 
 def photographs(page: Page, folder: Path) -> None:
-    """Table and findings of the committed run on photographs; its two figures are committed beside the records."""
+    """Table and findings of the committed run on photographs; its two figures lie beside the records."""
     runs = list(find_records(folder))
     if not runs:
         raise CVSAError(f"No committed records in {folder}. Restore them from version control.")
-    lines = {}
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
     for _, record in runs:
         line = lines.setdefault((record.row, record.seed), {"row": record.row, "seed": record.seed})
         names = {
@@ -88,11 +90,15 @@ def photographs(page: Page, folder: Path) -> None:
     finetuned = [record for _, record in runs if record.kind == "finetune"]
     counts, classes = finetuned[0].counts, finetuned[0].counts["classes"]
     best, worst = (choose(record.metrics["test_accuracy"] for record in finetuned) for choose in (max, min))
+    epochs = next(record.config["epochs"] for _, record in runs if record.kind == "pretrain")
+    minutes = sum(record.seconds for _, record in runs) / 60
     page.text("pets", [
-        f"{counts['train_images']} training and {counts['test_images']} test photographs of {classes} breeds; guessing gives {100 / classes:.0f} %.",
-        f"After fine-tuning the rows lie between {100 * worst:.1f} and {100 * best:.1f} %, one run each: too few images and seeds to rank them.",
-        f"Pre-training ran for {next(record.config['epochs'] for _, record in runs if record.kind == 'pretrain')} epochs at "
-        f"{finetuned[0].config['image_size']} px; all of it took {sum(record.seconds for _, record in runs) / 60:.0f} minutes of computing.",
+        f"{counts['train_images']} training and {counts['test_images']} test photographs of {classes} "
+        f"breeds; guessing gives {100 / classes:.0f} %.",
+        f"After fine-tuning the rows lie between {100 * worst:.1f} and {100 * best:.1f} %, one run each: "
+        "too few images and seeds to rank them.",
+        f"Pre-training ran for {epochs} epochs at {finetuned[0].config['image_size']} px; "
+        f"all of it took {minutes:.0f} minutes of computing.",
     ])  # fmt: skip
     for name in ("pets_views.png", "pets_attention.png"):
         target = page.folder / "figures" / name
@@ -138,7 +144,7 @@ def photograph_figures(folder: Path, run: Path, config: PretrainConfig) -> None:
 
 
 def _geometry(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
-    """The configuration's view generator without photometric augmentation: what a figure of its geometry needs."""
+    """The configuration's view generator without photometric augmentation, for figures of its geometry."""
     return build_views(config.model_copy(update={"augmentation": "none"}), bank)
 
 

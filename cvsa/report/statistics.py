@@ -30,7 +30,7 @@ def paired_t_interval(
 
 
 def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson interval of an accuracy measured on ``count`` test images: what the size of the test set allows to know."""
+    """Wilson interval of an accuracy on ``count`` test images: what the test set's size allows to know."""
     interval = stats.binomtest(round(share * count), count).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -47,8 +47,8 @@ def paired_image_interval(
         seed: of the resampling.
 
     Returns:
-        Low and high of mean(first) - mean(second). It holds for these trained networks; the spread between seeds is
-        not in it.
+        Low and high of mean(first) - mean(second). It holds for these trained networks; the spread between
+        seeds is not in it.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
     if not difference.any():

@@ -31,7 +31,7 @@ def reported_results() -> pd.DataFrame:
 
 
 def reported_scale_ablation() -> tuple[pd.DataFrame, dict[str, float]]:
-    """The authors' scale ablation: lines (row, scale, percent) and the horizontal baselines row -> percent."""
+    """The authors' scale ablation: lines (row, scale, percent) and horizontal baselines row -> percent."""
     table = pd.read_csv(str(files("cvsa.report") / "reported" / "reported_scale_ablation.csv"))
     table = table.rename(columns={"method": "row", "top1_percent": "percent"}).replace(
         {"row": {"BYOL+SS+Align": "BYOL+CVSA"}}
@@ -78,7 +78,7 @@ def by_row(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean, t interval and every seed of a metric, one line per row, in the catalogue's order.
 
     Returns:
-        Index row; columns mean, low, high (NaN for a single seed), seeds (list of values in the order of seeds).
+        Index row; columns mean, low, high (NaN for a single seed), seeds (list of values in seeds' order).
     """
     lines = {}
     for row in ROWS:
@@ -94,9 +94,9 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Each row against the row that lacks one part of it, over the seeds both have.
 
     Returns:
-        Columns row, against, difference, low, high (paired t interval over seeds; NaN for one seed), image_low,
-        image_high (bootstrap over test images, fine-tuning only), separated: "yes" where the interval over seeds
-        excludes zero, "images only" where only the one over images does, else "no".
+        Columns row, against, difference, low, high (paired t interval over seeds; NaN for one seed),
+        image_low, image_high (bootstrap over test images, fine-tuning only), separated: "yes" where the
+        interval over seeds excludes zero, "images only" where only the one over images does, else "no".
     """
     lines = []
     chosen = table[table["metric"] == metric]
@@ -121,7 +121,7 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     )
 
 
-def _image_interval(first: pd.Series[Path], second: pd.Series[Path], metric: str) -> tuple[float, float]:
+def _image_interval(first: Iterable[Path], second: Iterable[Path], metric: str) -> tuple[float, float]:
     kind, _, name = metric.partition(".")
     if kind != "finetune":
         return float("nan"), float("nan")
@@ -129,7 +129,7 @@ def _image_interval(first: pd.Series[Path], second: pd.Series[Path], metric: str
     return paired_image_interval(_hits(first, split), _hits(second, split))
 
 
-def _hits(folders: pd.Series[Path], split: str) -> np.ndarray:
+def _hits(folders: Iterable[Path], split: str) -> np.ndarray:
     """Share of the seeds that classified each image right, (N,)."""
     hits = []
     for folder in folders:

@@ -23,7 +23,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path, run_id: str, code: str) -> dict[str, Any] | None:
-    """The state to resume from, or None if there is none, or if another configuration or other code wrote it."""
+    """The state to resume from; None if there is none, or if another configuration or other code wrote it."""
     path = folder / CHECKPOINT
     if not path.is_file():
         return None
@@ -51,12 +51,14 @@ def load_weights(folder: Path, module: nn.Module, prefix: str = "") -> None:
     path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise CVSAError(
-            f"No weights in {folder}: {WEIGHTS} is missing. Committed records carry no weights; rerun the pre-training, or give another run's folder."
+            f"No weights in {folder}: {WEIGHTS} is missing. Committed records carry no weights; "
+            "rerun the pre-training, or give another run's folder."
         )
     state = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CVSAError(
-            f"The weights in {folder} do not fit this network: {str(error).splitlines()[-1].strip()} Use the backbone they were trained with."
+            f"The weights in {folder} do not fit this network: {str(error).splitlines()[-1].strip()} "
+            "Use the backbone they were trained with."
         ) from None

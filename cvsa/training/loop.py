@@ -1,4 +1,4 @@
-"""The training loop. It knows no method: a module turns a batch into losses and updates itself after a step."""
+"""The training loop. It knows no method: a module turns a batch into losses, and updates itself after."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def fit(
     Args:
         module: a ``Trainable`` network on the run's device.
         make_batch: image indices (B,) int64 and the run's generator -> whatever ``module`` takes.
-        images: number of training images; each epoch visits them in a new order and drops the last partial batch.
+        images: number of training images; each epoch visits them in a new order and drops the last partial
+            batch.
         config: epochs, batch_size, optimiser, rates, seed.
         runtime: device and precision.
         folder: where checkpoint and history are written.
@@ -66,12 +67,13 @@ def fit(
     """
     if images < config.batch_size:
         raise CVSAError(
-            f"Too small a data set for the batch: {images} training images, batch_size {config.batch_size}. Lower batch_size or add images."
+            f"Too small a data set for the batch: {images} training images, batch_size {config.batch_size}. "
+            "Lower batch_size or add images."
         )
     trainable: Trainable = module  # type: ignore[assignment]
     optimizer = build_optimizer(module, config)
-    # Sampling and views draw from generators of their own, so that neither depends on how the other is written; both
-    # on the CPU, so that they draw the same on every device.
+    # Sampling and views draw from generators of their own, so that neither depends on how the other is
+    # written; both on the CPU, so that they draw the same on every device.
     order = torch.Generator().manual_seed(config.seed)
     views = torch.Generator().manual_seed(config.seed)
     epoch, seconds, rows = 0, 0.0, []

@@ -11,7 +11,7 @@ from cvsa.config import RunConfig
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: weights with decay; biases, norms and other vectors without (BYOL, appendix; common practice)."""
+    """Two groups: weights with decay; biases, norms and other vectors without (BYOL, appendix; common)."""
     trained = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -22,7 +22,8 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
 def build_optimizer(module: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """SGD or LARS (momentum 0.9), or AdamW, over the parameters that train.
 
-    LARS is timm's: it adapts the rate only where weight decay applies, so not on biases and norms, as published.
+    LARS is timm's: it adapts the rate only where weight decay applies,
+    so not on biases and norms, as published.
     """
     groups = parameter_groups(module, config.weight_decay)
     if config.optimizer == "sgd":
@@ -35,7 +36,7 @@ def build_optimizer(module: nn.Module, config: RunConfig) -> torch.optim.Optimiz
 
 
 def learning_rate(step: int, *, peak: float, steps: int, warmup_steps: int) -> float:
-    """Rate at a step in [0, steps): rises linearly to ``peak`` over ``warmup_steps``, then a half cosine to 0."""
+    """Rate at a step in [0, steps): linear to ``peak`` over ``warmup_steps``, then a half cosine to 0."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -65,7 +65,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     bank = load_splits(config)["train"].to(runtime.device)
     if config.base == "moco_v2" and config.queue_size > len(bank):
         raise CVSAError(
-            f"Parameter queue_size = {config.queue_size}: larger than the training set ({len(bank)} images), so a queue would hold an image's own old key. Lower queue_size."
+            f"Parameter queue_size = {config.queue_size}: larger than the training set ({len(bank)} images), "
+            "so a queue would hold an image's own old key. Lower queue_size."
         )
     method = initialise(config, runtime)
     views = build_views(config, bank)

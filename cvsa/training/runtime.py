@@ -49,7 +49,7 @@ class Runtime:
     def place(self, module: nn.Module) -> nn.Module:
         """Move a network to the device, in channels_last."""
         # torch's stubs miss this overload of Module.to.
-        return module.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return module.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _has_bf16_units(device: torch.device) -> bool:
