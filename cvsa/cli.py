@@ -107,3 +107,12 @@ def report(preset: str) -> None:
     from cvsa.report.pages import draw
 
     draw(preset, Path.cwd())
+
+
+@main.command()
+@click.option("--preset", required=True, help="Preset whose finished runs are kept, see `cvsa presets`.")
+def keep(preset: str) -> None:
+    """Copy a preset's records (no weights) to results/, to be committed."""
+    from cvsa.report.keep import keep as run
+
+    click.echo(f"Kept {run(preset, Path.cwd())} runs in results/{preset}.")

@@ -38,8 +38,8 @@ def load_splits(config: DataConfig) -> dict[str, ImageBank]:
         CVSAError: the folder is missing or not laid out as expected, images are unreadable, the disk is full.
     """
     if config.dataset == "folder":
-        assert config.root is not None  # DataConfig has made sure
-        return _folder_splits(config, config.root)
+        assert config.folder is not None  # DataConfig has made sure
+        return _folder_splits(config, config.folder)
     counts = {"train": config.train_images, "val": config.val_images, "test": config.test_images}
     if config.dataset == "synthbirds":
         counts["test_swapped"] = config.test_images
@@ -60,6 +60,7 @@ class Drawn(Protocol):
 
 def _drawn_split(config: DataConfig, split: str, count: int) -> ImageBank:
     fields: dict[str, Any] = {
+        "object_size": config.object_size,
         "num_images": count,
         "image_size": config.bank_size,
         "split": split,

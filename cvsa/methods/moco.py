@@ -45,7 +45,7 @@ class MoCoV2(MomentumMethod):
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__(config)
         hidden, dim = config.projector_hidden, config.projector_dim
-        self.projector = mlp(self.encoder.num_features, hidden, dim, norm=False)
+        self.projector = mlp(self.encoder.num_features, hidden, dim, norm=config.projector_norm)
         self.target_projector = MomentumCopy(self.projector)
         self.temperature = config.temperature
         self.queue: Tensor

@@ -163,7 +163,7 @@ def test_attention_has_the_shape_of_the_map_and_needs_the_module(
     views, maps = attention_maps(load_method(config, trained, runtime), maker, torch.arange(4), seed=0)
     assert views.images.shape == (4, 3, 32, 32) and maps.shape[:2] == (4, 1)
     assert float(maps.min()) >= 0 and float(maps.max()) <= 1
-    with pytest.raises(CVSAError, match="no alignment module"):
+    with pytest.raises(CVSAError, match="no alignment module|No alignment module"):
         attention_maps(
             initialise(resolve(PretrainConfig, row="BYOL", **small), runtime), maker, torch.arange(4), seed=0
         )

@@ -1,0 +1,54 @@
+"""Records of runs that are too long to repeat in a build: copied to ``results/`` and committed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cvsa.config import PretrainConfig
+from cvsa.errors import CVSAError
+from cvsa.grid import load_grid
+from cvsa.records import HISTORY, PREDICTIONS, RECORD, read_record
+from cvsa.report import pictures
+
+
+def keep(preset: str, root: Path) -> int:
+    """Copy record, history and predictions of every run of a preset; of photographs, draw two figures.
+
+    Weights stay behind: they are large, and photographs' terms may forbid to pass them on.
+
+    Args:
+        preset: an entry of ``workflow/grid.yaml`` whose runs are all finished.
+        root: a checkout of the companion.
+
+    Returns:
+        How many runs were copied.
+
+    Raises:
+        CVSAError: a run is missing; nothing is copied then.
+    """
+    grid = load_grid(root / "workflow" / "grid.yaml", preset)
+    made, kept = root / "book" / "results" / preset, root / "results" / preset
+    for run in grid.runs:
+        if not (made / run.kind / run.name / RECORD).is_file():
+            raise CVSAError(
+                f"{made / run.kind / run.name} is not finished. "
+                f"Run `cvsa reproduce --preset {preset} --no-report` first."
+            )
+    for run in grid.runs:
+        target = kept / run.kind / run.name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (HISTORY, PREDICTIONS, RECORD):
+            source = made / run.kind / run.name / name
+            if source.is_file():
+                shutil.copyfile(source, target / name)
+    _draw_photographs(made, kept, [run.name for run in grid.runs if run.kind == "pretrain"])
+    return len(grid.runs)
+
+
+def _draw_photographs(made: Path, kept: Path, names: list[str]) -> None:
+    for name in names:
+        record = read_record(made / "pretrain" / name)
+        if record.config["dataset"] == "folder" and record.row == pictures.METHOD_ROW:
+            pictures.photograph_figures(kept, made / "pretrain" / name, PretrainConfig(**record.config))
+            return
