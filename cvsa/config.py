@@ -215,7 +215,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "long": {
         "about": "the tiny preset trained longer: made once, committed as records",
         "extends": "tiny",
-        "pretrain": {"epochs": 200},
+        "pretrain": {"epochs": 100},
     },
     "pets3": {
         "about": "three breeds of the Oxford-IIIT Pet data set at 64 px, read from $CVSA_DATA/pets3",

@@ -104,4 +104,6 @@ def _add(grid: Grid, row: str, seed: int, scale: float | None = None) -> None:
         own_scale = {} if name == run_name(row, seed) else {"swap_scale": scale}
         grid.runs.append(Run("pretrain", name, {**shared, **own_scale}))
     parent = name if trains else None
-    grid.runs += [Run(kind, name, shared, parent) for kind in ("finetune", "probe")]
+    # The ablation reports the paper's metric only.
+    kinds = ("finetune", "probe") if name == run_name(row, seed) else ("finetune",)
+    grid.runs += [Run(kind, name, shared, parent) for kind in kinds]

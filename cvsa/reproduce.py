@@ -6,11 +6,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
-from cvsa.records import read_record
+from cvsa.records import RECORD, read_record
 
 
 def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> int:
@@ -43,18 +46,12 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
     targets = [] if report else [f"{results}/{run.kind}/{run.name}/record.json" for run in grid.runs]
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", str(jobs)),
-        *(
-            "--config",
-            f"preset={preset}",
-            "--rerun-incomplete",
-            "--nolock",
-            "--show-failed-logs",
-            "--keep-going",
-        ),
-        *("--quiet", "rules", "host", "reason"),
-        *(["--dry-run"] if dry_run else []),
+        *("--config", f"preset={preset}", "--rerun-incomplete", "--nolock", "--keep-going"),
+        *(["--dry-run", "--quiet", "host"] if dry_run else []),
         *(["--", *targets] if targets else []),
     ]
+    if dry_run:
+        return subprocess.run(command, env=environment, check=False).returncode
     # The operating system frees this lock when the process dies, however it dies; Snakemake's own would stay.
     with (results / ".lock").open("w") as lock:
         try:
@@ -64,13 +61,48 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
                 f"Another `cvsa reproduce --preset {preset}` runs in this folder. Wait for it or stop it."
             ) from None
         _announce(preset, len(grid.runs), jobs)
+        folders = [results / run.kind / run.name for run in grid.runs]
+        with (results / "snakemake.log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            status = _follow(process, folders)
+        if status:
+            _explain(folders, results / "snakemake.log")
+        return status
+
+
+def _follow(process: subprocess.Popen[bytes], folders: list[Path]) -> int:
+    """Show how many runs are done until Snakemake ends; an interrupt is passed on by the terminal."""
+
+    def done() -> int:
+        return sum((folder / RECORD).is_file() for folder in folders)
+
+    with tqdm(total=len(folders), initial=done(), desc="runs", unit="run", dynamic_ncols=True) as bar:
         try:
-            return subprocess.run(command, env=environment, check=False).returncode
+            while process.poll() is None:
+                bar.n = done()
+                bar.refresh()
+                time.sleep(2 if sys.stderr.isatty() else 15)
+            bar.n = done()
+            return process.returncode
         except KeyboardInterrupt:
-            print(
+            process.wait()
+            bar.write(
                 "Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr
             )
             return 130
+
+
+def _explain(folders: list[Path], log: Path) -> None:
+    """Name every run that failed, with the line its notebook ended in."""
+    for folder in folders:
+        text = folder / "log.txt"
+        if text.is_file() and not (folder / RECORD).is_file():
+            lines = [line for line in text.read_text(errors="replace").splitlines() if line.strip()]
+            said = next(
+                (line for line in reversed(lines) if "Error:" in line), lines[-1] if lines else "no output"
+            )
+            print(f"failed: {folder}: {said}  (all of it: {text})", file=sys.stderr)
+    print(f"Not everything ran; the workflow's own words: {log}", file=sys.stderr)
 
 
 def _announce(preset: str, runs: int, jobs: int) -> None:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
 BLUR_REFERENCE_SIZE = 224  # the size at which the recipes state sigma, in pixels
-NEGLIGIBLE = 1e-4  # a neighbour's weight far below one grey level (1/255): no blur at all
-GROUP = 32  # samples worked on together on a CPU: their pixels stay in its cache
+NEGLIGIBLE = 1e-4  # a neighbour's weight, relative to the centre's, far below one grey level (1/255)
+REACH = math.sqrt(-2 * math.log(NEGLIGIBLE))  # in sigmas: from here on a neighbour's weight is negligible
+GROUP = 64  # samples worked on together on a CPU: their pixels stay in its cache
 
 
 def _column(factor: Tensor) -> Tensor:
@@ -46,15 +47,15 @@ def contrast_(images: Tensor, factor: Tensor) -> Tensor:
 def saturation_(images: Tensor, factor: Tensor) -> Tensor:
     """Blend each image with its grey version, in place; factor (B,) >= 0, 1 changes nothing."""
     grey = _grey(images)
-    return images.sub_(grey).mul_(_column(factor)).add_(grey).clamp_(0.0, 1.0)
+    return images.mul_(_column(factor)).add_(grey.mul_(_column(1 - factor))).clamp_(0.0, 1.0)
 
 
 def hue_(images: Tensor, shift: Tensor) -> Tensor:
     """Rotate the hue of HSV in place; shift (B,) in [-0.5, 0.5], a share of the full circle.
 
-    With value V = max, chroma C = max - min and hue h in sextants (red at 0, green at 2, blue at 4), a
+    With value V = max, chroma C = max - min and hue h in turns (red at 0, green at 1/3, blue at 2/3), a
     channel whose own hue is n has the value V - C t(h - n), where t rises from 0 to 1 between one and two
-    sextants away on the circle. It equals the usual table of six cases without its branches.
+    sixths away on the circle. It equals the usual table of six cases without its branches.
     """
     red, green, blue = images.split(1, 1)
     value = torch.maximum(red, green)
@@ -68,13 +69,15 @@ def hue_(images: Tensor, shift: Tensor) -> Tensor:
     blue_case = (red - green).add_(chroma, alpha=4)
     green_case = (blue - red).add_(chroma, alpha=2).lerp_(blue_case, not_green)
     hue = (green - blue).lerp_(green_case, not_red)
-    hue.div_(torch.clamp(chroma, min=1e-12, out=not_red)).add_(_column(6 * shift))  # grey: 0 / 1e-12
-    hue.sub_(torch.add(hue, 1, out=not_red).div_(6).floor_(), alpha=6)  # (B, 1, H, W) in [-1, 5)
+    value.sub_(chroma, alpha=2)
+    chroma.mul_(6)
+    hue.div_(torch.clamp(chroma, min=1e-12, out=not_red))  # grey: 0 / 1e-12
+    hue.add_(_column(shift + 1)).frac_()  # (B, 1, H, W); the sum is positive, so this is its place in [0, 1)
 
-    peak = images.new_tensor([0.0, 2.0, 4.0])[:, None, None]
-    torch.sub(hue, peak, out=images)  # in [-5, 5]; its distance on the circle is 3 - ||x| - 3|
-    images.abs_().sub_(3).abs_().clamp_(1.0, 2.0)  # 2 - t
-    return images.mul_(chroma).add_(value.sub_(chroma, alpha=2)).clamp_(0.0, 1.0)
+    peak = images.new_tensor([0.0, 1 / 3, 2 / 3])[:, None, None]
+    torch.sub(hue, peak, out=images)  # in (-1, 1); its distance on the circle is 1/2 - ||x| - 1/2|
+    images.abs_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)  # (2 - t) / 6
+    return images.mul_(chroma).add_(value).clamp_(0.0, 1.0)
 
 
 def to_greyscale(images: Tensor) -> Tensor:
@@ -111,7 +114,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 def solarise(images: Tensor, threshold: float = 0.5) -> Tensor:
     """Invert every value at or above the threshold."""
-    return torch.where(images < threshold, images, 1 - images)
+    inverted = 1 - images
+    if threshold == 0.5:  # there, it is the smaller of the two, many times cheaper on a CPU than where()
+        return torch.minimum(images, inverted, out=inverted)
+    return torch.where(images < threshold, images, inverted)
 
 
 _OPERATIONS = (brightness_, contrast_, saturation_, hue_)
@@ -157,47 +163,49 @@ class Photometric:
         """
         if not (self.jitter or self.grey or self.blur or self.solarise):
             return images
-        images = images.clone(memory_format=torch.contiguous_format)
         batch, device = len(images), generator.device
-        coin = torch.rand((4, batch), generator=generator, device=device)
-        strength = torch.rand((5, batch), generator=generator, device=device)
+        # ColorJitter's random order of operations is drawn per group of samples [O].
+        group = GROUP if images.device.type == "cpu" else max(GROUP, math.ceil(batch / 4))
+        groups = math.ceil(batch / group)
+        draw = torch.rand(9 * batch + 4 * groups, generator=generator, device=device)
+        coin, strength = draw[: 9 * batch].view(9, batch).split((4, 5))
 
-        jittered = (coin[0] < self.jitter).to(strength.dtype)
         spread = strength.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])[:, None]
-        change = (2 * strength[:4] - 1) * spread * jittered  # (4, B), 0 leaves a sample as it is
+        change = strength[:4].mul(2).sub_(1).mul_(spread)  # (4, B)
         change[:3] += 1
         scaling = images.shape[-1] / BLUR_REFERENCE_SIZE
         sigma = (self.sigma[0] + (self.sigma[1] - self.sigma[0]) * strength[4]) * scaling
-        felt = torch.exp(-0.5 / sigma.square()) > NEGLIGIBLE  # a direct neighbour's weight
-        radius = min(max(1, math.ceil(3 * self.sigma[1] * scaling)), min(images.shape[-2:]) - 1)
+        widest = self.sigma[1] * scaling
+        radius = min(math.ceil(3 * widest), math.floor(REACH * widest), min(images.shape[-2:]) - 1)
 
-        chosen = torch.stack([coin[1] < self.grey, (coin[2] < self.blur) & felt, coin[3] < self.solarise])
+        jittered, blurred = coin[0] < self.jitter, (coin[2] < self.blur) & (sigma > 1 / REACH)
+        # Sorted, samples to jitter come first and samples to blur lie side by side: slices, not copies.
+        sort = torch.where(jittered, 0, 3) + torch.where(blurred, 1, 0) * torch.where(jittered, 1, -1)
+        place = sort.argsort()  # 0: jitter; 1: both; 2: blur; 3: neither
+        counts = torch.bincount(sort, minlength=4).tolist()
+        jitter, blur = slice(0, counts[0] + counts[1]), slice(counts[0], sum(counts[:3]))
+        change, sigma, coin = change[:, place], sigma[place], coin[:, place]
+        back = place.argsort().to(images.device, non_blocking=True)
+        out = images.index_select(0, place.to(images.device, non_blocking=True))
 
-        # ColorJitter's random order of operations is drawn per group of samples [O].
-        group = GROUP if images.device.type == "cpu" else max(GROUP, math.ceil(batch / 4))
-        orders = (
-            torch.rand((math.ceil(batch / group), 4), generator=generator, device=device).argsort(1).tolist()
-        )
-        moved = change.to(images.device, images.dtype, non_blocking=True)
-        for number, order in enumerate(orders):
-            part = slice(number * group, (number + 1) * group)
-            samples = images[part]
-            for operation in order if self.jitter else ():
-                _OPERATIONS[operation](samples, moved[operation, part])
-            _apply(to_greyscale, samples, chosen[0, part])
-            _apply(lambda x, s: gaussian_blur(x, s, radius), samples, chosen[1, part], sigma[part])
-            _apply(solarise, samples, chosen[2, part])
-        return images
+        orders = draw[9 * batch :].view(groups, 4).argsort(1).tolist() if self.jitter else []
+        moved = change[:, jitter].to(images.device, images.dtype, non_blocking=True).tensor_split(groups, 1)
+        for samples, factors, order in zip(out[jitter].tensor_split(groups), moved, orders, strict=False):
+            for operation in order:
+                _OPERATIONS[operation](samples, factors[operation])
+        _apply(to_greyscale, out, coin[1] < self.grey)
+        if blur.stop > blur.start:
+            own = sigma[blur].to(images.device, images.dtype, non_blocking=True)
+            out[blur] = gaussian_blur(out[blur], own, radius)
+        _apply(solarise, out, coin[3] < self.solarise)
+        return out.index_select(0, back)
 
 
-def _apply(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *parameters: Tensor) -> None:
-    """Replace the chosen samples by operation(samples, their parameters), in place."""
-    index = chosen.nonzero()[:, 0]
-    if len(index) == 0:
-        return
-    own = [parameter[index].to(images.device, images.dtype, non_blocking=True) for parameter in parameters]
-    index = index.to(images.device, non_blocking=True)
-    images[index] = operation(images.index_select(0, index), *own)
+def _apply(operation: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> None:
+    """Replace the chosen samples by operation(samples), in place."""
+    index = chosen.nonzero()[:, 0].to(images.device, non_blocking=True)
+    if len(index):
+        images[index] = operation(images.index_select(0, index))
 
 
 _BYOL = Photometric(jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, grey=0.2, blur=1.0)

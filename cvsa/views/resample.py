@@ -66,14 +66,16 @@ def resample(images: Tensor, weights_y: Tensor, weights_x: Tensor) -> Tensor:
         weights_x: (B, S_x, W).
 
     Returns:
-        (B, C, S_y, S_x) float, without gradient.
+        (B, C, S_y, S_x) float, without gradient; in memory, channels come before samples.
     """
-    batch, channels, height, width = images.shape
+    batch, channels, height, _ = images.shape
     # Half precision would cost image quality: keep the products in the images' own type under autocast.
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        rows = torch.bmm(images.reshape(batch, channels * height, width), weights_x.transpose(1, 2))
-        rows = rows.view(batch, channels, height, -1)  # (B, C, H, S_x)
-        out = images.new_empty(batch, channels, weights_y.shape[1], weights_x.shape[1])
-        for channel in range(channels):  # a broadcast product would copy the weights once per channel
-            torch.bmm(weights_y, rows[:, channel], out=out[:, channel])
-    return out
+        out = images.new_empty(channels, batch, weights_y.shape[1], weights_x.shape[1])
+        rows = images.new_empty(batch, height, weights_x.shape[1])
+        across = weights_x.transpose(1, 2).contiguous()
+        # Channel by channel, each whole in memory: no copies of the images or of the weights.
+        for channel in range(channels):
+            torch.bmm(images[:, channel], across, out=rows)
+            torch.bmm(weights_y, rows, out=out[channel])
+    return out.transpose(0, 1)

@@ -168,7 +168,8 @@ def saliency_swap(
     crops = sample_box_crops(
         clean_boxes(reference_boxes.to(device, dtype), height, width), scale, ratio, generator
     )
-    mirrored = coins(len(reference), flip, generator, device) if flip > 0 else None
+    coin = coins(len(reference), flip, generator, generator.device)
+    mirrored = coin.to(device, non_blocking=True) if flip > 0 else None
     rows, columns = background.shape[-2:]
     target_boxes = clean_boxes(background_boxes.to(device, dtype), rows, columns)
     target = destinations(target_boxes, rows, columns, size)
@@ -197,6 +198,8 @@ def saliency_swap(
     if (rows, columns) != (size, size):
         scene = _resized_background(scene, target_boxes, size, mirrored)
     elif mirrored is not None:
-        scene = torch.lerp(scene, scene.flip(3), mirrored.to(dtype)[:, None, None, None])  # exact at 0 and 1
-    images = (scene * (1 - rectangle)).add_(patch[:, :3]).clamp_(0.0, 1.0)
+        chosen = coin.nonzero()[:, 0].to(device, non_blocking=True)
+        scene = scene.clone(memory_format=torch.contiguous_format)  # the caller's stays as it is
+        scene[chosen] = scene.index_select(0, chosen).flip(3)
+    images = patch[:, :3].addcmul_(scene, 1 - rectangle).clamp_(0.0, 1.0)
     return Views(images, patch[:, 3:].clamp_(0.0, 1.0) if mask == "saliency" else rectangle)
