@@ -93,7 +93,9 @@ def image_grid(
                         (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="#d55e00", linewidth=1.1
                     )
                 )
-        axes[r][0].set_ylabel(titles[r], rotation=0, ha="right", va="center", fontsize=10)
+        axes[r][0].set_ylabel(
+            titles[r], rotation=0, ha="right", va="center", fontsize=10 * max(1, columns / 7)
+        )
     return figure
 
 
@@ -185,7 +187,7 @@ def seeds_and_intervals(axis: Axes, summary: pd.DataFrame, values: pd.DataFrame,
         )
         axis.plot([scale * entry["mean"]] * 2, [y - 0.3, y + 0.3], color=colour(row), linewidth=3, zorder=4)
     axis.set_yticks(range(len(order)), order)
-    axis.invert_yaxis()
+    axis.set_ylim(len(order) - 0.5, -0.5)  # the first row on top, however often axes are shared
 
 
 def scale_lines(axis: Axes, table: pd.DataFrame, baselines: dict[str, float]) -> None:

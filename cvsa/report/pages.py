@@ -137,7 +137,7 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
     for metric, title in tables.METRICS.items():
         difference = tables.differences(table, metric)
         parts.append(difference.assign(metric=title))
-        sentences += [_finding(line, title) for line in difference.itertuples()]
+        sentences += [_finding(line, title) for line in difference.itertuples() if line.separated != "no"]
     contrasts = pd.concat(parts)
     page.table(f"contrasts_{key}", pd.DataFrame({
         "measure": contrasts["metric"],
@@ -184,8 +184,11 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
 
 def _cell(line: pd.Series[Any]) -> str:
     seeds = ", ".join(percent(value) for value in line["seeds"])
-    spread = interval(line["low"], line["high"], percent)
-    return f"**{percent(line['mean'])}** {spread}<br><small>{seeds}</small>"
+    # A share lies in [0, 1]; the t interval of two seeds does not know.
+    spread = (
+        interval(max(line["low"], 0.0), min(line["high"], 1.0), percent) if pd.notna(line["low"]) else "–"
+    )
+    return f"**{percent(line['mean'])}**<br>{spread}<br><small>{seeds}</small>"
 
 
 def _finding(line: Any, title: str) -> str:
@@ -193,8 +196,8 @@ def _finding(line: Any, title: str) -> str:
         "yes": "separates: the interval over seeds excludes zero",
         "images only": "holds for these trained networks (the interval over test images excludes zero), "
         "but the seeds do not settle it",
-        "no": "does not separate",
     }[line.separated]
+    title = title[0].upper() + title[1:]
     return f"{title}, {line.row} against {line.against}: {points(line.difference)} points; {verdict}."
 
 
@@ -202,7 +205,8 @@ def _summarise(contrasts: pd.DataFrame) -> list[str]:
     counts = contrasts["separated"].value_counts()
     return [
         f"Of {len(contrasts)} differences, {counts.get('yes', 0)} separate over seeds, "
-        f"{counts.get('images only', 0)} only over test images, {counts.get('no', 0)} not at all."
+        f"{counts.get('images only', 0)} only over test images, {counts.get('no', 0)} not at all. Nothing is "
+        f"corrected for their number: at 95 %, about {0.05 * len(contrasts):.0f} would separate by chance."
     ]
 
 

@@ -1,0 +1,112 @@
+"""Tables from records, on runs with known numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests_support import example_record
+
+from cvsa.errors import CVSAError
+from cvsa.records import write_record
+from cvsa.report import tables
+from cvsa.report.keep import keep
+from cvsa.report.pages import interval, markdown, percent, points
+
+
+def make_runs(root: Path, accuracy: dict[tuple[str, int], float]) -> None:
+    """Fine-tuning records with predictions: row, seed -> accuracy on 100 test images."""
+    for number, ((row, seed), share) in enumerate(accuracy.items()):
+        folder = root / f"{row}-{seed}"
+        record = example_record(
+            row=row,
+            seed=seed,
+            run_id=f"{number:012x}",
+            metrics={"test_accuracy": share},
+        )
+        write_record(record, folder)
+        hits = np.arange(100) < round(100 * share)
+        predictions = pd.DataFrame(
+            {"split": "test", "image": range(100), "label": 1, "predicted": np.where(hits, 1, 0)}
+        )
+        predictions.to_csv(folder / "predictions.csv", index=False)
+
+
+def test_rows_are_summarised_with_every_seed(tmp_path: Path) -> None:
+    make_runs(tmp_path, {("BYOL", 0): 0.4, ("BYOL", 1): 0.6, ("BYOL+SS", 0): 0.7})
+    summary = tables.by_row(tables.load(tmp_path), "finetune.test_accuracy")
+    assert list(summary.index) == ["BYOL", "BYOL+SS"]
+    assert summary.loc["BYOL", "mean"] == pytest.approx(0.5) and summary.loc["BYOL", "seeds"] == [0.4, 0.6]
+    assert np.isnan(summary.loc["BYOL+SS", "low"])
+
+
+def test_differences_pair_seeds_and_images(tmp_path: Path) -> None:
+    make_runs(tmp_path, {("BYOL", 0): 0.40, ("BYOL", 1): 0.60, ("BYOL+SS", 0): 0.501, ("BYOL+SS", 1): 0.70})
+    table = tables.differences(tables.load(tmp_path), "finetune.test_accuracy").set_index(["row", "against"])
+    line = table.loc[("BYOL+SS", "BYOL")]
+    assert line["difference"] == pytest.approx(0.1005)
+    assert (
+        line["low"] > 0 and line["separated"] == "yes"
+    )  # the seeds agree, though each row's own spread is wide
+    assert 0 < line["image_low"] < 0.1 < line["image_high"]
+
+
+def test_one_seed_never_separates_over_seeds(tmp_path: Path) -> None:
+    make_runs(tmp_path, {("BYOL", 0): 0.2, ("BYOL+SS", 0): 0.9})
+    assert tables.differences(tables.load(tmp_path), "finetune.test_accuracy")["separated"].tolist() == [
+        "images only"
+    ]
+
+
+def test_reported_numbers_are_the_authors() -> None:
+    reported = tables.reported_results()
+    assert (reported["table"] == "second_stage_only").sum() == 40
+    cell = reported.query(
+        "method == 'BYOL+CVSA' and dataset == 'CUB-200-2011' and table == 'second_stage_only'"
+    )
+    assert cell["top1_percent"].tolist() == [66.88]
+    lines, baselines = tables.reported_scale_ablation()
+    assert baselines == {"MoCo.v2": 61.52, "BYOL": 63.54}
+    assert set(lines["row"]) == {"MoCo.v2+SS", "BYOL+SS", "BYOL+CVSA"} and len(lines) == 24
+
+
+def test_ablation_runs_stay_out_of_the_main_table(tmp_path: Path) -> None:
+    for number, scale in enumerate((0.5, 0.08)):
+        parent = example_record(
+            kind="pretrain", run_id=f"{number:012d}", config={"swap_scale": scale}, metrics={"loss": 1.0}
+        )
+        write_record(parent, tmp_path / f"p{number}")
+        child = example_record(run_id=f"{number + 7:012d}", parents=[parent.run_id])
+        write_record(child, tmp_path / f"f{number}")
+    table = tables.load(tmp_path)
+    assert sorted(table["scale"].unique()) == [0.08, 0.5]
+    assert tables.main_runs(table, 0.5)["scale"].tolist() == [0.5, 0.5]
+
+
+def test_formats() -> None:
+    assert (percent(0.1234), points(0.0123), points(-0.02)) == ("12.3", "+1.2", "-2.0")
+    assert interval(float("nan"), 1, points) == "–"
+    assert markdown(pd.DataFrame({"a": ["x|y"], "b": [1]})) == "| a | b |\n|:---|---:|\n| x\\|y | 1 |"
+
+
+def test_keep_refuses_an_unfinished_preset_and_copies_nothing(tmp_path: Path) -> None:
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow" / "grid.yaml").write_text("tiny: {rows: [Random], seeds: [0]}")
+    with pytest.raises(CVSAError, match="not finished"):
+        keep("tiny", tmp_path)
+    assert not (tmp_path / "results").exists()
+    for kind in ("finetune", "probe"):
+        write_record(
+            example_record(kind=kind, row="Random"),
+            tmp_path / "book" / "results" / "tiny" / kind / "random-s0",
+        )
+    (tmp_path / "book/results/tiny/probe/random-s0/weights.safetensors").write_text("large")
+    assert keep("tiny", tmp_path) == 2
+    kept = {
+        path.relative_to(tmp_path / "results").as_posix()
+        for path in (tmp_path / "results").rglob("*")
+        if path.is_file()
+    }
+    assert kept == {"tiny/finetune/random-s0/record.json", "tiny/probe/random-s0/record.json"}
