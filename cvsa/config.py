@@ -221,7 +221,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "three breeds of the Oxford-IIIT Pet data set at 64 px, read from $CVSA_DATA/pets3",
         "extends": "tiny",
         "all": {"dataset": "folder", "root": "$CVSA_DATA/pets3", "image_size": 64, "bank_size": 64},
-        "pretrain": {"epochs": 200, "queue_size": 256},
+        "pretrain": {"epochs": 100, "queue_size": 256},
         "finetune": {"epochs": 40},
     },
     "paper": {

@@ -12,8 +12,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cvsa.errors import CVSAError
-from cvsa.grid import load_grid
-from cvsa.records import RECORD, read_record
+from cvsa.grid import Run, load_grid
+from cvsa.records import RECORD, find_records
+
+# What a notebook costs before it computes: interpreter, kernel, imports.
+START_SECONDS = 8
 
 
 def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> int:
@@ -60,7 +63,7 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
             raise CVSAError(
                 f"Another `cvsa reproduce --preset {preset}` runs in this folder. Wait for it or stop it."
             ) from None
-        _announce(preset, len(grid.runs), jobs)
+        _announce(preset, grid.runs, jobs)
         folders = [results / run.kind / run.name for run in grid.runs]
         with (results / "snakemake.log").open("w") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -105,15 +108,28 @@ def _explain(folders: list[Path], log: Path) -> None:
     print(f"Not everything ran; the workflow's own words: {log}", file=sys.stderr)
 
 
-def _announce(preset: str, runs: int, jobs: int) -> None:
-    folder = Path("results") / preset
-    known = (
-        [read_record(path.parent).seconds for path in folder.rglob("record.json")] if folder.is_dir() else []
-    )
-    estimate = (
-        f"; about {sum(known) / len(known) * runs / jobs / 60:.0f} minutes if nothing is there yet, "
-        "judged from committed runs"
-        if known
-        else ""
-    )
-    print(f"Preset {preset}: {runs} runs, {jobs} at a time{estimate}.", flush=True)
+def _announce(preset: str, runs: list[Run], jobs: int) -> None:
+    seconds = _estimate(runs)
+    if seconds is None:
+        print(f"Preset {preset}: {len(runs)} runs, {jobs} at a time.", flush=True)
+    else:
+        minutes = max(1, round(seconds / jobs / 60))
+        print(
+            f"Preset {preset}: {len(runs)} runs, {jobs} at a time; about {minutes} min if nothing is there yet, "
+            "on a machine like the one that made the committed records.",
+            flush=True,
+        )
+
+
+def _estimate(runs: list[Run], committed: Path = Path("results")) -> float | None:
+    """Seconds of computing, from committed runs of the same kind and row scaled by epochs; None if one lacks."""
+    known = {
+        (str(r.kind), r.row): r for _, r in find_records(committed) if r.config["dataset"] == "synthbirds"
+    }
+    total = 0.0
+    for run in runs:
+        record = known.get((run.kind, run.config.row))
+        if record is None:
+            return None
+        total += START_SECONDS + record.seconds * run.config.epochs / record.config["epochs"]
+    return total

@@ -13,8 +13,9 @@ from tests_support import example_record
 
 from cvsa.config import PRESETS
 from cvsa.errors import CVSAError
-from cvsa.grid import load_grid, run_name
+from cvsa.grid import Run, load_grid, run_name
 from cvsa.records import write_record
+from cvsa.reproduce import START_SECONDS, _estimate, _explain
 
 ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
@@ -130,3 +131,24 @@ def test_only_what_changed_reruns(checkout: Path) -> None:
 
     swap.write_text(swap.read_text() + "\n# changed\n")
     assert snakemake(checkout) == everything
+
+
+def test_the_estimate_scales_committed_runs_and_says_nothing_without_them(tmp_path: Path) -> None:
+    run = Run("finetune", "random-s0", {"row": "Random", "preset": "tiny"})
+    assert _estimate([run], tmp_path) is None
+    half = {"epochs": run.config.epochs * 2, "dataset": "synthbirds"}
+    write_record(example_record(row="Random", seconds=100.0, config=half), tmp_path / "a")
+    assert _estimate([run, run], tmp_path) == pytest.approx(2 * (START_SECONDS + 50.0))
+
+
+def test_failures_are_named_with_the_line_the_notebook_ended_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed, fine = tmp_path / "failed", tmp_path / "fine"
+    failed.mkdir()
+    (failed / "log.txt").write_text("Traceback\n...\nCVSAError: Unknown row 'x'.\n\n")
+    write_record(example_record(), fine)
+    (fine / "log.txt").write_text("KeyError: 1\n")
+    _explain([failed, fine], tmp_path / "snakemake.log")
+    told = capsys.readouterr().err
+    assert "failed: " + str(failed) in told and "Unknown row 'x'" in told and str(fine) not in told

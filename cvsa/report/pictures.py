@@ -15,6 +15,7 @@ from cvsa.data.birds import SynthBirds
 from cvsa.data.datasets import load_splits
 from cvsa.errors import CVSAError
 from cvsa.grid import run_name
+from cvsa.methods.catalogue import ROWS
 from cvsa.records import find_records
 from cvsa.report.figures import attention_rows, image_grid, to_picture, view_pairs
 from cvsa.training.pretrain import attention_maps, build_views, initialise, load_method
@@ -85,7 +86,8 @@ def photographs(page: Page, folder: Path) -> None:
             "probe": {"linear_test": "linear probe", "knn_test": "kNN"},
         }.get(record.kind, {})
         line |= {title: f"{100 * record.metrics[metric]:.1f}" for metric, title in names.items()}
-    table = pd.DataFrame(list(lines.values())).fillna("–")
+    ordered = sorted(lines.values(), key=lambda line: (list(ROWS).index(line["row"]), line["seed"]))
+    table = pd.DataFrame(ordered).fillna("–")
     page.table("pets", table.drop(columns="seed") if table["seed"].nunique() == 1 else table)
     finetuned = [record for _, record in runs if record.kind == "finetune"]
     counts, classes = finetuned[0].counts, finetuned[0].counts["classes"]
