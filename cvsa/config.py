@@ -95,7 +95,7 @@ class RunConfig(DataConfig):
     """What every kind of run has."""
 
     row: str = Field("BYOL+CVSA", description="row of the paper's tables, see `cvsa rows`")
-    preset: str = Field("tiny", description="size of the experiment: tiny, long, paper")
+    preset: str = Field("tiny", description="size of the experiment, see `cvsa presets`")
     seed: int = Field(0, ge=0, description="seed of initialisation, sampling and augmentation")
     backbone: str = Field("resnet_slim", description="'resnet_slim' or any timm model name")
     image_size: int = Field(64, ge=32, le=1024, description="side of the network's input, pixels")
@@ -206,7 +206,7 @@ Config = TypeVar("Config", bound=RunConfig)
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "about": "SynthBirds at 48 px and a slim ResNet: the whole book in minutes on 2 CPU cores",
-        # Data seed 0 served to choose the slim network; the tables are measured on birds no choice has seen.
+        # Data seed 0 served to choose network and recipe; the tables are measured on birds no choice has seen.
         "all": {"image_size": 48, "bank_size": 48, "object_size": 0.3, "habitat_bias": 0.8, "data_seed": 1},
         "pretrain": {"epochs": 20, "batch_size": 50, "projector_norm": True, "align_dim": 64},
         "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},

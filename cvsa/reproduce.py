@@ -115,14 +115,14 @@ def _announce(preset: str, runs: list[Run], jobs: int) -> None:
     else:
         minutes = max(1, round(seconds / jobs / 60))
         print(
-            f"Preset {preset}: {len(runs)} runs, {jobs} at a time; about {minutes} min if nothing is there yet, "
-            "on a machine like the one that made the committed records.",
+            f"Preset {preset}: {len(runs)} runs, {jobs} at a time; about {minutes} min from nothing "
+            "(from committed records).",
             flush=True,
         )
 
 
 def _estimate(runs: list[Run], committed: Path = Path("results")) -> float | None:
-    """Seconds of computing, from committed runs of the same kind and row scaled by epochs; None if one lacks."""
+    """Seconds of computing, from committed runs of the same kind and row, by epochs; None if one lacks."""
     known = {
         (str(r.kind), r.row): r for _, r in find_records(committed) if r.config["dataset"] == "synthbirds"
     }

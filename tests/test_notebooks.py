@@ -31,19 +31,13 @@ def parameters_cell(notebook: Path) -> str:
     return str(cells[0].source)
 
 
-def papermill(notebook: str, out: Path, **given: Any) -> subprocess.CompletedProcess[str]:
+def papermill(
+    notebook: str, target: Path, yaml: str = "{}", /, **given: Any
+) -> subprocess.CompletedProcess[str]:
     flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        "-k",
-        "python3",
-        "--no-progress-bar",
-        str(ROOT / "notebooks" / notebook),
-        str(out),
-    ]
-    return subprocess.run([*command, *flags], capture_output=True, text=True, check=False, cwd=out.parent)
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "-y", yaml, *flags]
+    command += [str(ROOT / "notebooks" / notebook), str(target)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
 
 
 def test_the_four_notebooks_are_there() -> None:
@@ -138,25 +132,9 @@ def test_bad_parameters_end_in_one_line_and_leave_nothing(
 
 
 def test_the_scale_ablation_shares_runs_and_draws(tmp_path: Path) -> None:
-    flags = {"epochs": 2, "finetune_epochs": 2, "out": tmp_path / "runs", "preset": "tiny"}
-    notebook = ROOT / "notebooks" / "ablation_scale.ipynb"
     yaml = "{rows: [BYOL+SS], scales: [0.2, 0.5], train_images: 120, test_images: 50}"
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        "-k",
-        "python3",
-        "--no-progress-bar",
-        str(notebook),
-        str(tmp_path / "a.ipynb"),
-        "-y",
-        yaml,
-    ]
-    command += [part for name, value in flags.items() for part in ("-p", name, str(value))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    flags = {"epochs": 2, "finetune_epochs": 2, "out": tmp_path / "runs"}
+    result = papermill("ablation_scale.ipynb", tmp_path / "a.ipynb", yaml, **flags)
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "runs" / "finetune").iterdir()} == {
-        "byol-ss-s0-scale0.2",
-        "byol-ss-s0",
-    }
+    names = {path.name for path in (tmp_path / "runs" / "finetune").iterdir()}
+    assert names == {"byol-ss-s0-scale0.2", "byol-ss-s0"}

@@ -39,11 +39,13 @@ ROWS: dict[str, Row] = {
     "Random": Row(
         "none", "random_resized_crop", 0.0, "table 1 [A]", "no pre-training, random initialisation"
     ),
-    "MoCo.v2": Row("moco_v2", "random_resized_crop", 0.0, "tables 1 and 2 [A]", "MoCo v2 as published"),
+    "MoCo.v2": Row(
+        "moco_v2", "random_resized_crop", 0.0, "tables 1 and 2 [A]", "MoCo v2 on random resized crops"
+    ),
     "MoCo.v2+SS": Row(
         "moco_v2", "saliency_swap", 0.0, "scale ablation [A]", "MoCo v2 on Saliency Swap views"
     ),
-    "BYOL": Row("byol", "random_resized_crop", 0.0, "tables 1 and 2 [A]", "BYOL as published"),
+    "BYOL": Row("byol", "random_resized_crop", 0.0, "tables 1 and 2 [A]", "BYOL on random resized crops"),
     "BYOL+SS": Row("byol", "saliency_swap", 0.0, "scale ablation [A]", "BYOL on Saliency Swap views"),
     "BYOL+CVSA": Row(
         "byol", "saliency_swap", 1.0, "tables 1 and 2 [A]", "BYOL + Saliency Swap + saliency alignment"

@@ -93,6 +93,11 @@ def draw(preset: str, root: Path) -> None:
     """
     use_house_style()
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
+    if not grid.scale_ablation:
+        raise CVSAError(
+            f"The book is drawn from a preset with a scale ablation, which {preset!r} lacks in workflow/grid.yaml. "
+            "Take tiny, or run the preset with --no-report."
+        )
     live = root / "book" / "results" / preset
     runs: list[tuple[Path, Record]] = []
     for run in grid.runs:
@@ -206,7 +211,7 @@ def _summarise(contrasts: pd.DataFrame) -> list[str]:
     return [
         f"Of {len(contrasts)} differences, {counts.get('yes', 0)} separate over seeds, "
         f"{counts.get('images only', 0)} only over test images, {counts.get('no', 0)} not at all. Nothing is "
-        f"corrected for their number: at 95 %, about {0.05 * len(contrasts):.0f} would separate by chance."
+        f"corrected for their number: at 95 %, {0.05 * len(contrasts):.0f} or so would separate by chance."
     ]
 
 
