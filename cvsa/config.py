@@ -206,7 +206,7 @@ Config = TypeVar("Config", bound=RunConfig)
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "about": "SynthBirds at 48 px and a slim ResNet: the whole book in minutes on 2 CPU cores",
-        # Data seed 0 served to choose network and recipe; the tables are measured on birds no choice has seen.
+        # Data seed 0 served to choose network and recipe; the tables are measured on birds no choice saw.
         "all": {"image_size": 48, "bank_size": 48, "object_size": 0.3, "habitat_bias": 0.8, "data_seed": 1},
         "pretrain": {"epochs": 20, "batch_size": 50, "projector_norm": True, "align_dim": 64},
         "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},

@@ -95,7 +95,7 @@ def draw(preset: str, root: Path) -> None:
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
     if not grid.scale_ablation:
         raise CVSAError(
-            f"The book is drawn from a preset with a scale ablation, which {preset!r} lacks in workflow/grid.yaml. "
+            f"The book needs a scale ablation, which preset {preset!r} lacks in workflow/grid.yaml. "
             "Take tiny, or run the preset with --no-report."
         )
     live = root / "book" / "results" / preset

@@ -154,7 +154,8 @@ def _sheets(page: Page, config: PretrainConfig) -> None:
     """One row per class (same class, other pose, light and habitat), and one bird in every habitat."""
     birds = SynthBirds(
         num_classes=config.num_classes, num_images=config.train_images, image_size=SHEET_PX, split="train",
-        habitat_bias=config.habitat_bias, difficulty=config.difficulty, object_size=config.object_size, seed=config.data_seed,
+        habitat_bias=config.habitat_bias, difficulty=config.difficulty,
+        object_size=config.object_size, seed=config.data_seed,
     )  # fmt: skip
     labels = np.asarray(birds.labels)
     picked = [np.flatnonzero(labels == label)[:5] for label in range(config.num_classes)]
