@@ -41,6 +41,19 @@ def use_house_style() -> None:
         "axes.spines.right": False, "axes.titlesize": "medium", "svg.hashsalt": "cvsa",
         "figure.constrained_layout.use": True,
     })  # fmt: skip
+    _show_figures_in_notebooks()
+
+
+def _show_figures_in_notebooks() -> None:
+    # Our figures are made without pyplot, whose import would teach IPython to show them.
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.core.pylabtools import select_figure_formats
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})
 
 
 def colour(row: str) -> str:
