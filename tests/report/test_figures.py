@@ -33,13 +33,17 @@ def test_pictures_keep_their_values() -> None:
     assert to_picture((image * 255).byte()).dtype == np.uint8
 
 
-def test_grid_shows_every_picture_and_outlines_boxes() -> None:
-    figure = image_grid(
-        [[np.zeros((4, 4, 3))] * 3, [np.zeros((4, 4))]], ["a", "b"], [[None, (0, 0, 2, 2), None], [None]]
-    )
-    visible = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(visible) == 4 and sum(len(axis.patches) for axis in visible) == 2
-    assert [axis.get_ylabel() for axis in figure.axes[::3]] == ["a", "b"]
+def test_grid_shows_every_picture_in_its_place_and_outlines_boxes() -> None:
+    pictures = [[np.zeros((4, 4, 3))] * 3, [np.zeros((4, 4))]]
+    axis = image_grid(pictures, ["a", "b"], [[None, (0, 0, 2, 4), None], [None]]).axes[0]
+    places = [tuple(np.floor(image.get_extent()[::3]).astype(int)) for image in axis.images]
+    assert places == [(0, 0), (1, 0), (2, 0), (0, 1)]
+    assert [text.get_text() for text in axis.texts] == ["a", "b"]
+    left, right, bottom, top = axis.images[1].get_extent()
+    for outline in axis.patches:
+        assert (outline.get_x(), outline.get_y()) == (left, top)
+        assert outline.get_width() == pytest.approx((right - left) / 2)
+        assert outline.get_height() == pytest.approx(bottom - top)
 
 
 def test_attention_is_on_a_shared_scale() -> None:
@@ -47,7 +51,7 @@ def test_attention_is_on_a_shared_scale() -> None:
     figure = attention_rows(
         views, {"before": torch.zeros(2, 1, 2, 2), "after": torch.full((2, 1, 2, 2), 0.3)}
     )
-    heats = [axis.images[0] for axis in figure.axes if axis.images[0].get_array().ndim == 2]
+    heats = [image for image in figure.axes[0].images if image.get_array().ndim == 2]
     assert len(heats) == 6 and all(heat.get_clim() == (0, 1) for heat in heats)
 
 
