@@ -135,7 +135,7 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
     rows = [row for row in ROWS if row in columns["fine-tuned"].index]
     shown = {"row": rows}
     for title, summary in columns.items():
-        shown[title] = [_cell(line) for _, line in summary.loc[rows].iterrows()]
+        shown[title.replace(", ", ",<br>")] = [_cell(line) for _, line in summary.loc[rows].iterrows()]
     page.table(name, pd.DataFrame(shown))
 
     parts, sentences = [], []
