@@ -107,7 +107,7 @@ class RunConfig(DataConfig):
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up before the cosine, in epochs")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 = autocast; auto: where the hardware has bf16 units"
+        "auto", description="fp32, or bf16 by autocast; auto takes bf16 where the hardware has units for it"
     )
 
     def identity(self) -> str:
