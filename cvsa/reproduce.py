@@ -83,6 +83,8 @@ def _follow(process: subprocess.Popen[bytes], folders: list[Path]) -> int:
         try:
             while process.poll() is None:
                 bar.n = done()
+                # Snakemake removes a changed run's record when its turn comes: what is done can become less.
+                bar.initial = min(bar.initial, bar.n)
                 bar.refresh()
                 time.sleep(2 if sys.stderr.isatty() else 15)
             bar.n = done()
