@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import time
@@ -67,27 +68,21 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
         folders = [results / run.kind / run.name for run in grid.runs]
         with (results / "snakemake.log").open("w") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-            status = _follow(process, folders)
+            status = _follow(process, results / "snakemake.log")
         if status:
             _explain(folders, results / "snakemake.log")
         return status
 
 
-def _follow(process: subprocess.Popen[bytes], folders: list[Path]) -> int:
-    """Show how many runs are done until Snakemake ends; an interrupt is passed on by the terminal."""
-
-    def done() -> int:
-        return sum((folder / RECORD).is_file() for folder in folders)
-
-    with tqdm(total=len(folders), initial=done(), desc="runs", unit="run", dynamic_ncols=True) as bar:
+def _follow(process: subprocess.Popen[bytes], log: Path) -> int:
+    """Show how many steps of those that must run are done; an interrupt is passed on by the terminal."""
+    with tqdm(total=0, desc="runs", unit="run", dynamic_ncols=True) as bar:
         try:
             while process.poll() is None:
-                bar.n = done()
-                # Snakemake removes a changed run's record when its turn comes: what is done can become less.
-                bar.initial = min(bar.initial, bar.n)
+                bar.n, bar.total = steps_done(log.read_text(errors="replace"))
                 bar.refresh()
                 time.sleep(2 if sys.stderr.isatty() else 15)
-            bar.n = done()
+            bar.n, bar.total = steps_done(log.read_text(errors="replace"))
             return process.returncode
         except KeyboardInterrupt:
             process.wait()
@@ -95,6 +90,13 @@ def _follow(process: subprocess.Popen[bytes], folders: list[Path]) -> int:
                 "Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr
             )
             return 130
+
+
+def steps_done(log: str) -> tuple[int, int]:
+    """Steps done and steps to do, from Snakemake's log: 0 of 0 where nothing has to run."""
+    planned = re.search(r"^total +(\d+)$", log, re.MULTILINE)
+    done = re.findall(r"^(\d+) of (\d+) steps", log, re.MULTILINE)
+    return (int(done[-1][0]), int(done[-1][1])) if done else (0, int(planned[1]) if planned else 0)
 
 
 def _explain(folders: list[Path], log: Path) -> None:

@@ -15,7 +15,7 @@ from cvsa.config import PRESETS
 from cvsa.errors import CVSAError
 from cvsa.grid import Run, load_grid, run_name
 from cvsa.records import write_record
-from cvsa.reproduce import START_SECONDS, _estimate, _explain
+from cvsa.reproduce import START_SECONDS, _estimate, _explain, steps_done
 
 ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
@@ -152,3 +152,10 @@ def test_failures_are_named_with_the_line_the_notebook_ended_in(
     _explain([failed, fine], tmp_path / "snakemake.log")
     told = capsys.readouterr().err
     assert "failed: " + str(failed) in told and "Unknown row 'x'" in told and str(fine) not in told
+
+
+def test_progress_is_read_from_the_workflows_log() -> None:
+    planned = "Job stats:\njob    count\n-----  -----\nall        1\ntotal     46\n"
+    assert steps_done("Nothing to be done") == (0, 0)
+    assert steps_done(planned) == (0, 46)
+    assert steps_done(planned + "1 of 46 steps (2%) done\nmore\n12 of 46 steps (26%) done\n") == (12, 46)
