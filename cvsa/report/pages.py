@@ -260,7 +260,7 @@ def _scale(page: Page, runs: list[tuple[Path, Record]], ablation: dict[str, Any]
     table = table[(table["metric"] == "finetune.test_accuracy") & table["row"].isin(ablation["rows"])]
     table = table[table["seed"].isin(ablation["seeds"])].assign(percent=lambda t: 100 * t["value"])
     reported, baselines = tables.reported_scale_ablation()
-    pivot = table.pivot_table(index="row", columns="scale", values="percent", sort=False)
+    pivot = table.pivot_table(index="row", columns="scale", values="percent", sort=False).sort_index(axis=1)
     authors = reported[reported["row"].isin(pivot.index) & reported["scale"].isin(pivot.columns)].pivot_table(
         index="row", columns="scale", values="percent", sort=False
     )
