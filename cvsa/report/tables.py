@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cvsa.methods.catalogue import ROWS
-from cvsa.records import PREDICTIONS, Record, find_records
+from cvsa.records import PREDICTIONS, Record
 from cvsa.report.statistics import paired_image_interval, paired_t_interval, t_interval
 
 # What each row is compared with: the row that lacks one part of it.
@@ -136,8 +136,3 @@ def _hits(folders: Iterable[Path], split: str) -> np.ndarray:
         predictions = pd.read_csv(folder / PREDICTIONS).query("split == @split").sort_values("image")
         hits.append((predictions["label"] == predictions["predicted"]).to_numpy(float))
     return np.asarray(np.mean(hits, axis=0))
-
-
-def load(*roots: Path) -> pd.DataFrame:
-    """The long table of all records below the folders."""
-    return long_table(find_records(*roots))

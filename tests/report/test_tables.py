@@ -10,7 +10,7 @@ import pytest
 from tests_support import example_record
 
 from cvsa.errors import CVSAError
-from cvsa.records import write_record
+from cvsa.records import find_records, write_record
 from cvsa.report import tables
 from cvsa.report.keep import keep
 from cvsa.report.pages import interval, markdown, percent, points
@@ -34,9 +34,13 @@ def make_runs(root: Path, accuracy: dict[tuple[str, int], float]) -> None:
         predictions.to_csv(folder / "predictions.csv", index=False)
 
 
+def load(root: Path) -> pd.DataFrame:
+    return tables.long_table(find_records(root))
+
+
 def test_rows_are_summarised_with_every_seed(tmp_path: Path) -> None:
     make_runs(tmp_path, {("BYOL", 0): 0.4, ("BYOL", 1): 0.6, ("BYOL+SS", 0): 0.7})
-    summary = tables.by_row(tables.load(tmp_path), "finetune.test_accuracy")
+    summary = tables.by_row(load(tmp_path), "finetune.test_accuracy")
     assert list(summary.index) == ["BYOL", "BYOL+SS"]
     assert summary.loc["BYOL", "mean"] == pytest.approx(0.5) and summary.loc["BYOL", "seeds"] == [0.4, 0.6]
     assert np.isnan(summary.loc["BYOL+SS", "low"])
@@ -44,7 +48,7 @@ def test_rows_are_summarised_with_every_seed(tmp_path: Path) -> None:
 
 def test_differences_pair_seeds_and_images(tmp_path: Path) -> None:
     make_runs(tmp_path, {("BYOL", 0): 0.40, ("BYOL", 1): 0.60, ("BYOL+SS", 0): 0.501, ("BYOL+SS", 1): 0.70})
-    table = tables.differences(tables.load(tmp_path), "finetune.test_accuracy").set_index(["row", "against"])
+    table = tables.differences(load(tmp_path), "finetune.test_accuracy").set_index(["row", "against"])
     line = table.loc[("BYOL+SS", "BYOL")]
     assert line["difference"] == pytest.approx(0.1005)
     assert (
@@ -55,7 +59,7 @@ def test_differences_pair_seeds_and_images(tmp_path: Path) -> None:
 
 def test_one_seed_never_separates_over_seeds(tmp_path: Path) -> None:
     make_runs(tmp_path, {("BYOL", 0): 0.2, ("BYOL+SS", 0): 0.9})
-    assert tables.differences(tables.load(tmp_path), "finetune.test_accuracy")["separated"].tolist() == [
+    assert tables.differences(load(tmp_path), "finetune.test_accuracy")["separated"].tolist() == [
         "images only"
     ]
 
@@ -80,7 +84,7 @@ def test_ablation_runs_stay_out_of_the_main_table(tmp_path: Path) -> None:
         write_record(parent, tmp_path / f"p{number}")
         child = example_record(run_id=f"{number + 7:012d}", parents=[parent.run_id])
         write_record(child, tmp_path / f"f{number}")
-    table = tables.load(tmp_path)
+    table = load(tmp_path)
     assert sorted(table["scale"].unique()) == [0.08, 0.5]
     assert tables.main_runs(table, 0.5)["scale"].tolist() == [0.5, 0.5]
 
