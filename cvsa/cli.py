@@ -40,14 +40,26 @@ def main() -> None:
 
 
 @main.command()
-def rows() -> None:
-    """List the catalogue: every row of the paper's tables that this version runs."""
+@click.option(
+    "--table",
+    type=click.Choice(["second_stage_only", "dual_stage", "scale_ablation"]),
+    help="Only what this table of the paper needs, with its cost.",
+)
+@click.option("--preset", default="tiny", show_default=True, help="Preset the cost is estimated for.")
+def rows(table: str | None, preset: str) -> None:
+    """List the catalogue, or what one of the paper's tables needs and what it costs per seed."""
+    if table:
+        from cvsa.costs import table_lines
+
+        for line in table_lines(table, preset):
+            click.echo(line)
+        return
     from cvsa.methods.catalogue import ALIASES, ROWS
 
-    click.echo(f"{'row':<12} {'base':<8} {'views':<20} {'L_Align':>7}  about")
+    click.echo(f"{'row':<13} {'base':<10} {'views':<21} {'L_Align':>7}  about")
     for name, row in ROWS.items():
         click.echo(
-            f"{name:<12} {row.base:<8} {row.view:<20} {row.align_weight:>7g}  {row.about}; {row.source}"
+            f"{name:<13} {row.base:<10} {row.view:<21} {row.align_weight:>7g}  {row.about}; {row.source}"
         )
     for alias, name in ALIASES.items():
         click.echo(f"{alias} is another name for {name}.")

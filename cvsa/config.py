@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cvsa.errors import CVSAError, one_line
-from cvsa.methods.catalogue import Base, View, find_row, slug
+from cvsa.methods.catalogue import VIEWS, check_combination, find_base, find_row, slug
 
 
 class DataConfig(BaseModel):
@@ -121,11 +121,29 @@ class RunConfig(DataConfig):
         return f"{slug(self.row)}-{slug(data)}-s{self.seed}-{self.identity()[:6]}"
 
 
-class PretrainConfig(RunConfig):
+class ChildConfig(RunConfig):
+    """What may start from a pre-training run."""
+
+    pretrained: Path | None = Field(
+        None,
+        description="folder of the pre-training run to start from, or 'timm' for the backbone's published "
+        "weights; empty: random initialisation",
+    )
+    parent: str | None = Field(None, description="run id of that run; filled in from its record")
+
+
+PUBLISHED = Path("timm")
+"""The value of ``pretrained`` that asks for the weights timm publishes for the backbone."""
+
+
+class PretrainConfig(ChildConfig):
     """Self-supervised pre-training of one row."""
 
-    base: Base = Field("byol", description="contrastive objective")
-    view: View = Field("saliency_swap", description="generator of the two views")
+    stage: int = Field(
+        2, ge=1, le=2, description="1: on the preset's generic images; 2: on the fine-grained ones"
+    )
+    base: str = Field("byol", description="base objective, see `cvsa rows`, or your own as module:Class")
+    view: str = Field("saliency_swap", description="generator of the views")
     align_weight: float = Field(0.0, ge=0, description="weight of L_Align; 0 leaves the module out")
     crop_scale: float = Field(
         0.2, gt=0, le=1, description="least area of a random resized crop, share of the image"
@@ -140,25 +158,34 @@ class PretrainConfig(RunConfig):
     swap_probability: float = Field(
         1.0, ge=0, le=1, description="share of views made by Saliency Swap; the rest are random resized crops"
     )
+    dilo_fraction: float = Field(
+        0.3, ge=0, le=1, description="share of DiLo's views that get another background"
+    )
+    dilo_backgrounds: Literal["all", "image", "texture", "plain"] = Field(
+        "all", description="what DiLo puts behind the object"
+    )
     view_mask: Literal["rectangle", "saliency"] = Field(
         "rectangle", description="view mask: the pasted rectangle, or the saliency inside it"
     )
-    augmentation: Literal["byol", "moco_v2", "none"] = Field("byol", description="photometric recipe")
+    augmentation: Literal["byol", "moco_v2", "simclr", "none"] = Field(
+        "byol", description="photometric recipe"
+    )
     projector_hidden: int = Field(
         512, ge=1, description="hidden units of the projector (and of BYOL's predictor)"
     )
     projector_dim: int = Field(128, ge=1, description="dimension of the embedding")
     projector_norm: bool = Field(
         False,
-        description="BatchNorm in MoCo v2's projector; the published one has none, BYOL's always has it",
+        description="BatchNorm in the projector of MoCo v2, LooC and InsLoc; as published they have none",
     )
     ema_momentum: float = Field(
         0.99, ge=0, lt=1, description="momentum of the EMA copy; BYOL raises it to 1 by a cosine"
     )
-    temperature: float = Field(0.2, gt=0, description="temperature of InfoNCE (MoCo v2)")
+    temperature: float = Field(0.2, gt=0, description="temperature of InfoNCE")
     queue_size: int = Field(
-        800, ge=1, description="negatives kept (MoCo v2); no larger than the training set"
+        800, ge=1, description="negatives kept (MoCo v2, LooC, InsLoc); no larger than the training set"
     )
+    cast_weight: float = Field(3.0, ge=0, description="weight of CAST's loss (MoCo.v2+CAST)")
     align_dim: int = Field(256, ge=1, description="channels C of the alignment's features")
     align_scores: Literal["normalised", "raw"] = Field(
         "normalised", description="correlation: cosine with learned scale and bias, or raw dot product"
@@ -168,24 +195,32 @@ class PretrainConfig(RunConfig):
     def _sensible(self) -> PretrainConfig:
         if self.base == "none":
             raise ValueError(
-                "row 'Random' has nothing to pre-train; "
-                "run the finetune or probe notebook with row 'Random' and no pretrained run"
+                f"row {self.row!r} has nothing to pre-train; run the finetune or probe notebook, "
+                "without pretrained for 'Random', with pretrained 'timm' for published weights"
+            )
+        check_combination(self.base, self.view, self.align_weight)
+        if self.dataset == "folder" and self.saliency == "none":
+            if VIEWS[self.view].saliency:
+                raise ValueError(
+                    f"view {self.view!r} needs to know where the object is, and saliency is 'none'; "
+                    "give masks, boxes or predicted maps, or take view random_resized_crop"
+                )
+            if self.align_weight > 0 or find_base(self.base).masks:
+                raise ValueError(
+                    "the alignment and CAST train attention to match the saliency, and saliency is 'none'; "
+                    "give masks, boxes or predicted maps, or take a row without them"
+                )
+        if find_base(self.base).queue and self.dataset != "folder" and self.queue_size > self.train_images:
+            raise ValueError(
+                f"queue_size {self.queue_size} is larger than the training set ({self.train_images} images), "
+                "so the queue would hold an image's own old key; lower queue_size"
             )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
         return self
 
 
-class EvaluationConfig(RunConfig):
-    """What starts from a pre-trained backbone, or from a random one."""
-
-    pretrained: Path | None = Field(
-        None, description="folder of a pre-training run; empty: random initialisation"
-    )
-    parent: str | None = Field(None, description="run id of the pre-training run; filled in from its record")
-
-
-class FinetuneConfig(EvaluationConfig):
+class FinetuneConfig(ChildConfig):
     """Supervised fine-tuning, the paper's metric: top-1 on the test split."""
 
     crop_scale: float = Field(
@@ -193,7 +228,7 @@ class FinetuneConfig(EvaluationConfig):
     )
 
 
-class ProbeConfig(EvaluationConfig):
+class ProbeConfig(ChildConfig):
     """What the frozen features know: linear probe and weighted kNN, of class and of habitat."""
 
     knn_k: int = Field(20, ge=1, description="neighbours of the weighted kNN")
@@ -209,6 +244,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         # Data seed 0 served to choose network and recipe; the tables are measured on birds no choice saw.
         "all": {"image_size": 48, "bank_size": 48, "object_size": 0.3, "habitat_bias": 0.8, "data_seed": 1},
         "pretrain": {"epochs": 20, "batch_size": 50, "projector_norm": True, "align_dim": 64},
+        "stage1": {"dataset": "synthscenes", "data_seed": 0},
         "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},
         "probe": {},
     },
@@ -216,6 +252,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "the tiny preset trained longer: made once, committed as records",
         "extends": "tiny",
         "pretrain": {"epochs": 100},
+    },
+    "sweep": {
+        "about": "chooses the learning rate of every base for tiny and long, on birds no table sees",
+        "extends": "tiny",
+        "all": {"data_seed": 0},
     },
     "pets3": {
         "about": "three breeds of the Oxford-IIIT Pet data set at 64 px, read from $CVSA_DATA/pets3",
@@ -226,16 +267,46 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "about": "ResNet-50 at 224 px; the paper's recipe is unknown, these are the documented substitutes",
-        "all": {"backbone": "resnet50", "image_size": 224, "bank_size": 256, "batch_size": 256},
+        "all": {
+            "dataset": "folder", "root": "$CVSA_DATA/cub200", "backbone": "resnet50", "image_size": 224,
+            "bank_size": 256, "batch_size": 256,
+        },
+        "stage1": {"root": "$CVSA_DATA/coco"},
         "pretrain": {"epochs": 200, "warmup_epochs": 10, "align_dim": 256},
+        # Published recipes; queues of 65,536 (LooC: 16,384) keys are cut to what the smallest of the paper's
+        # data sets can fill.
         "byol": {
             "optimizer": "lars", "lr": 0.2, "weight_decay": 1.5e-6, "ema_momentum": 0.996, "crop_scale": 0.08,
             "projector_hidden": 4096, "projector_dim": 256,
         },
         "moco_v2": {
             "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4, "ema_momentum": 0.999, "crop_scale": 0.2,
-            "augmentation": "moco_v2", "projector_hidden": 2048, "projector_dim": 128, "queue_size": 65536,
+            "augmentation": "moco_v2", "projector_hidden": 2048, "projector_dim": 128, "queue_size": 4096,
             "temperature": 0.2,
+        },
+        "simclr": {
+            "optimizer": "lars", "lr": 0.3, "weight_decay": 1e-6, "augmentation": "simclr", "crop_scale": 0.08,
+            "projector_hidden": 2048, "projector_dim": 128, "temperature": 0.1,
+        },
+        "looc": {
+            "lr": 0.03, "ema_momentum": 0.999, "augmentation": "moco_v2", "projector_hidden": 2048,
+            "projector_dim": 128, "queue_size": 4096,
+        },
+        "insloc": {
+            "lr": 0.03, "ema_momentum": 0.999, "augmentation": "moco_v2", "projector_hidden": 2048,
+            "projector_dim": 128, "queue_size": 4096,
+        },
+        "rel_loc": {
+            "lr": 0.2, "batch_size": 512, "epochs": 70, "warmup_epochs": 5, "augmentation": "none",
+            "projector_hidden": 4096,
+        },
+        "rot_pred": {
+            "lr": 0.2, "batch_size": 128, "epochs": 70, "warmup_epochs": 5, "augmentation": "none",
+            "crop_scale": 0.08,
+        },
+        "moco_cast": {
+            "lr": 0.125, "ema_momentum": 0.999, "augmentation": "moco_v2", "projector_hidden": 2048,
+            "projector_dim": 128, "queue_size": 4096, "temperature": 0.07,
         },
         "finetune": {"epochs": 200, "batch_size": 16, "lr": 1e-3, "weight_decay": 5e-4, "warmup_epochs": 0},
         "probe": {},
@@ -258,6 +329,13 @@ def _preset(name: str, kind: str, base: str) -> dict[str, Any]:
     return {**below, **preset.get("all", {}), **preset.get(kind, {}), **recipe}
 
 
+def _first_stage(name: str) -> dict[str, Any]:
+    """Which generic images a preset's first stage sees, and for how long."""
+    preset = PRESETS[name]
+    below = _first_stage(preset["extends"]) if "extends" in preset else {}
+    return {**below, **preset.get("stage1", {})}
+
+
 def resolve(model: type[Config], **given: Any) -> Config:
     """Layer preset, row and what the caller gives, and validate the result before anything runs.
 
@@ -275,7 +353,11 @@ def resolve(model: type[Config], **given: Any) -> Config:
         given.get("preset", model.model_fields["preset"].default), kind, given.get("base", row.base)
     )
     if kind == "pretrain":
+        if str(given.get("stage")) == "1":
+            values |= _first_stage(given.get("preset", model.model_fields["preset"].default))
         values |= {"base": row.base, "view": row.view, "align_weight": row.align_weight}
+    if {**values, **given}.get("dataset") != "folder":
+        values.pop("root", None)  # the preset's photographs are not asked for
     return validate(model, {**values, **given, "row": row_name})
 
 
@@ -329,7 +411,7 @@ def parameter_cell(model: type[RunConfig]) -> str:
         field = model.model_fields[name]
         kind, shown = (
             _plain_type(field.annotation),
-            name in _SHOWN and not issubclass(model, EvaluationConfig),
+            name in _SHOWN and model is PretrainConfig,
         )
         lines.append(f"{name}: {kind} = {field.default!r}" if shown else f"{name}: Optional[{kind}] = None")
         lines[-1] += f"  # {field.description}"

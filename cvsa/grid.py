@@ -12,9 +12,12 @@ from typing import Any
 
 import yaml
 
-from cvsa.config import FinetuneConfig, PretrainConfig, ProbeConfig, RunConfig, resolve
+from cvsa.config import KINDS, PretrainConfig, RunConfig, resolve
 from cvsa.errors import CVSAError
-from cvsa.methods.catalogue import find_row, slug
+from cvsa.methods.catalogue import Line, find_row, plain_row, slug
+
+MODELS = {kind: model for model, kind in KINDS.items()}
+EVALUATIONS = ("finetune", "probe")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Run:
 
     Attributes:
         kind: "pretrain", "finetune" or "probe"; also the notebook's name.
-        name: folder name, readable and unique within the kind: "byol-cvsa-s0", "byol-ss-s0-scale0.08".
+        name: folder name, readable and unique within the kind: "byol-cvsa-s0", "dual-byol-cvsa-s0",
+            "byol-ss-s0-swap_scale0.08".
         parameters: what is given to the notebook, apart from out and pretrained.
         parent: name of the pre-training run it starts from, or None.
     """
@@ -36,27 +40,50 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """The resolved configuration (without the parent's run id): the node reruns when it changes."""
-        models: dict[str, type[RunConfig]] = {
-            "pretrain": PretrainConfig,
-            "finetune": FinetuneConfig,
-            "probe": ProbeConfig,
-        }
-        return resolve(models[self.kind], **self.parameters)
+        return resolve(MODELS[self.kind], **self.parameters)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Runs of some rows with one parameter varied.
+
+    Attributes:
+        vary: name of a pre-training parameter.
+        values: what it takes; the preset's own value shares the runs of a table that has them.
+        rows, seeds: of the runs.
+        evaluate: the evaluations each run gets.
+    """
+
+    vary: str
+    values: list[Any]
+    rows: list[str]
+    seeds: list[int]
+    evaluate: list[str]
 
 
 @dataclass
 class Grid:
-    """All runs of a preset."""
+    """All runs of a preset.
+
+    Attributes:
+        tables: table of the catalogue -> its lines (stage-1 row, stage-2 row) that this preset runs.
+        ablations: name -> what varies.
+    """
 
     preset: str
-    rows: list[str]
     seeds: list[int]
+    tables: dict[str, list[Line]] = field(default_factory=dict)
+    ablations: dict[str, Ablation] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
-    scale_ablation: dict[str, Any] = field(default_factory=dict)
 
     def find(self, kind: str, name: str) -> Run:
         """The run of that kind and name."""
         return next(run for run in self.runs if (run.kind, run.name) == (kind, name))
+
+    def add(self, run: Run) -> None:
+        """Add a run unless it is there already: lines of tables share what they start from."""
+        if not any((known.kind, known.name) == (run.kind, run.name) for known in self.runs):
+            self.runs.append(run)
 
 
 def load_grid(path: Path, preset: str) -> Grid:
@@ -71,39 +98,62 @@ def load_grid(path: Path, preset: str) -> Grid:
     if preset not in presets:
         raise CVSAError(f"Preset {preset!r} has no experiments in {path}. There are: {', '.join(presets)}.")
     entry = presets[preset]
-    grid = Grid(
-        preset,
-        [find_row(name)[0] for name in entry["rows"]],
-        entry["seeds"],
-        scale_ablation=entry.get("scale_ablation", {}),
-    )
+    grid = Grid(preset, entry.get("seeds", [0]))
+    if rows := entry.get("second_stage_only"):
+        grid.tables["second_stage_only"] = [(None, find_row(name)[0]) for name in rows]
+    if rows := entry.get("dual_stage"):
+        grid.tables["dual_stage"] = [_dual_line(name) for name in rows]
     for seed in grid.seeds:
-        for row in grid.rows:
-            _add(grid, row, seed)
-    ablation = grid.scale_ablation
-    for seed in ablation.get("seeds", []):
-        for scale in ablation["scales"]:
-            for row in ablation["rows"]:
-                _add(grid, find_row(row)[0], seed, scale)
+        for lines in grid.tables.values():
+            for line in lines:
+                _add_line(grid, line, seed)
+    for name, given in entry.get("ablations", {}).items():
+        grid.ablations[name] = Ablation(**given)
+        _add_ablation(grid, grid.ablations[name])
     return grid
 
 
-def run_name(row: str, seed: int, scale: float | None = None) -> str:
-    """Folder name of a run; the default scale adds nothing, so the ablation shares the main table's runs."""
-    default = PretrainConfig.model_fields["swap_scale"].default
-    return f"{slug(row)}-s{seed}" + ("" if scale in (None, default) else f"-scale{scale:g}")
+def _dual_line(name: str) -> Line:
+    """ "BYOL+CVSA" -> its base's plain row first, then itself; "BYOL (stage 1)" -> no second stage."""
+    if name.endswith("(stage 1)"):
+        return find_row(name.removesuffix("(stage 1)").strip())[0], None
+    row, entry = find_row(name)
+    return plain_row(entry.base), row
 
 
-def _add(grid: Grid, row: str, seed: int, scale: float | None = None) -> None:
-    name = run_name(row, seed, scale)
-    if any(run.name == name for run in grid.runs):
-        return
-    shared = {"row": row, "preset": grid.preset, "seed": seed}
-    trains = find_row(row)[1].base != "none"
-    if trains:
-        own_scale = {} if name == run_name(row, seed) else {"swap_scale": scale}
-        grid.runs.append(Run("pretrain", name, {**shared, **own_scale}))
-    parent = name if trains else None
-    # The ablation reports the paper's metric only.
-    kinds = ("finetune", "probe") if name == run_name(row, seed) else ("finetune",)
-    grid.runs += [Run(kind, name, shared, parent) for kind in kinds]
+def line_name(line: Line, seed: int) -> str:
+    """Folder name of a table line's runs: "byol-s0", "stage1-byol-s0", "dual-byol-cvsa-s0"."""
+    stage1, stage2 = line
+    prefix = "" if stage1 is None else "stage1-" if stage2 is None else "dual-"
+    return f"{prefix}{slug(stage2 or stage1 or '')}-s{seed}"
+
+
+def _add_line(grid: Grid, line: Line, seed: int) -> None:
+    stage1, stage2 = line
+    shared = {"preset": grid.preset, "seed": seed}
+    parent = None
+    for row, stage, name in (
+        (stage1, 1, line_name((stage1, None), seed)),
+        (stage2, 2, line_name(line, seed)),
+    ):
+        if row is not None and find_row(row)[1].base != "none":
+            given = {"row": row, **shared, **({"stage": 1} if stage == 1 else {})}
+            grid.add(Run("pretrain", name, given, parent))
+            parent = name
+    name = line_name(line, seed)
+    for kind in EVALUATIONS:
+        grid.add(Run(kind, name, {"row": stage2 or stage1, **shared}, parent))
+
+
+def _add_ablation(grid: Grid, ablation: Ablation) -> None:
+    for seed in ablation.seeds:
+        for value in ablation.values:
+            for row in (find_row(name)[0] for name in ablation.rows):
+                given = {"row": row, "preset": grid.preset, "seed": seed}
+                name, varied = line_name((None, row), seed), {}
+                in_a_table = any((run.kind, run.name) == ("pretrain", name) for run in grid.runs)
+                if not in_a_table or value != getattr(resolve(PretrainConfig, **given), ablation.vary):
+                    name, varied = f"{name}-{ablation.vary}{value}", {ablation.vary: value}
+                grid.add(Run("pretrain", name, given | varied))
+                for kind in ablation.evaluate:
+                    grid.add(Run(kind, name, given, name))

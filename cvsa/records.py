@@ -6,53 +6,46 @@ per-epoch history lies beside it as CSV), and where it ran (code, libraries, har
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-import cvsa
-from cvsa.config import RunConfig
+from cvsa.config import KINDS, PUBLISHED, PretrainConfig, RunConfig
 from cvsa.errors import CVSAError, one_line
+from cvsa.provenance import code_hash, commit, hardware, library_versions, peak_memory_mib
 
 if TYPE_CHECKING:
-    import torch
-
     from cvsa.training.runtime import Runtime
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 RECORD = "record.json"
 HISTORY = "history.csv"
 WEIGHTS = "weights.safetensors"
 PREDICTIONS = "predictions.csv"
 
-# What shapes a result. The command line, the report and the book do not; config.py and the catalogue do so
-# only through the configuration, which a record holds whole.
-SHAPING = ("data", "evaluation", "methods", "saliency", "training", "views")
-
 
 class Record(BaseModel):
-    """One run. ``metrics`` are finite numbers; shares are in [0, 1], not percent."""
+    """One run. ``metrics`` are finite numbers; shares are in [0, 1], not percent.
+
+    ``stage1`` and ``stage2`` say what its network has learnt from before any labels: the row (and data) of a
+    first stage on generic images, the row of the second on the fine-grained ones; None where there was none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     kind: Literal["pretrain", "finetune", "probe"]
     run_id: str = Field(pattern=r"^[0-9a-f]{12}$")
     row: str
     preset: str
-    protocol: str = "second_stage_only"
+    stage1: str | None = None
+    stage2: str | None = None
     seed: int
     config: dict[str, Any]
     metrics: dict[str, float]
@@ -67,6 +60,15 @@ class Record(BaseModel):
     images_per_second: float = Field(ge=0)
     parents: list[str] = Field(default_factory=list)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _migrate(cls, data: Any) -> Any:
+        """Version 1 knew second stages only."""
+        if isinstance(data, dict) and data.get("schema_version") == 1:
+            data = {name: value for name, value in data.items() if name != "protocol"}
+            data |= {"schema_version": 2, "stage2": None if data["row"] == "Random" else data["row"]}
+        return data
+
     @field_validator("metrics")
     @classmethod
     def _finite(cls, metrics: dict[str, float]) -> dict[str, float]:
@@ -74,6 +76,11 @@ class Record(BaseModel):
         if bad:
             raise ValueError(f"metrics must be finite numbers: {', '.join(bad)}")
         return metrics
+
+    @property
+    def protocol(self) -> str:
+        """The paper's name for it: "dual_stage" where generic images came first."""
+        return "dual_stage" if self.stage1 else "second_stage_only"
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -137,128 +144,56 @@ def finished(config: RunConfig, folder: Path) -> Record | None:
             f"{folder} holds another run ({record.row}, seed {record.seed}, {record.run_id}). "
             "Choose another out, or delete that folder."
         )
-    if record.code["hash"] != code_hash():
+    code = code_hash(config)
+    if record.code["hash"] != code:
         raise CVSAError(
-            f"{folder} holds this run made by other code ({record.code['hash']}, now {code_hash()}). "
+            f"{folder} holds this run made by other code ({record.code['hash']}, now {code}). "
             "Choose another out, or delete that folder."
         )
     return record
 
 
-def shaping_files() -> list[Path]:
-    """The package files that shape results, in a stable order."""
-    root = Path(cvsa.__file__).parent
-    return [
-        file
-        for part in SHAPING
-        for file in sorted((root / part).rglob("*.py"))
-        if file.name != "catalogue.py"
-    ]
-
-
-@cache
-def code_hash() -> str:
-    """Twelve hex digits over the package files that shape results."""
-    digest = hashlib.sha256()
-    for file in shaping_files():
-        digest.update(file.relative_to(Path(cvsa.__file__).parent).as_posix().encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _git(*arguments: str) -> str | None:
-    # Only a checkout of this project counts: an installed copy may lie inside somebody else's repository.
-    root = Path(cvsa.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-@cache
-def code_version() -> dict[str, Any]:
-    """Version, commit, whether the package differs from that commit, and the hash of what shapes results."""
-    status = _git("status", "--porcelain", "--", "cvsa")
-    return {
-        "version": cvsa.__version__,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-        "hash": code_hash(),
-    }
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "scipy")},
-    }
-
-
-def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:
-    """Device, precision, processor, cores, threads in use, and the GPU when it is the device."""
-    import torch
-
-    info = {
-        "device": str(device),
-        "precision": "bf16" if bf16 else "fp32",
-        "system": platform.system(),
-        "cpu": _cpu_name(),
-    }
-    counts = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    return {
-        **info,
-        **counts,
-        **({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory, MiB: allocated on the GPU when it is the device, else resident in this process."""
-    import resource
-
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)
-
-
 def make_record(
     config: RunConfig,
-    kind: Literal["pretrain", "finetune", "probe"],
     *,
+    parent: Record | None = None,
     started: datetime,
     seconds: float,
     runtime: Runtime,
     **rest: Any,
 ) -> Record:
-    """Fill in what every record has; ``rest`` are the fields that depend on the run."""
+    """Fill in what every record has; ``parent`` is the run it started from, ``rest`` depends on the run."""
+    stage1, stage2 = _stages(config, parent)
     return Record(
-        kind=kind,
+        kind=KINDS[type(config)],  # type: ignore[arg-type]
         run_id=config.identity(),
         row=config.row,
         preset=config.preset,
+        stage1=stage1,
+        stage2=stage2,
         seed=config.seed,
         config=config.model_dump(mode="json"),
-        code=code_version(),
+        code={**commit(), "hash": code_hash(config)},
         libraries=library_versions(),
         hardware=hardware(runtime.device, runtime.bf16),
         started=started,
         seconds=round(seconds, 2),
         peak_memory_mib=round(peak_memory_mib(runtime.device), 1),
+        parents=[parent.run_id] if parent else [],
         **rest,
     )
+
+
+def _stages(config: RunConfig, parent: Record | None) -> tuple[str | None, str | None]:
+    stage1, stage2 = (parent.stage1, parent.stage2) if parent else (None, None)
+    if getattr(config, "pretrained", None) == PUBLISHED:
+        stage1 = f"published weights of {config.backbone}"
+    if isinstance(config, PretrainConfig):
+        if config.stage == 1:
+            data = config.root.name if config.root else config.dataset
+            return f"{config.row} on {data}", None
+        return stage1, config.row
+    return stage1, stage2
 
 
 def now() -> datetime:

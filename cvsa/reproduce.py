@@ -12,12 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cvsa.costs import estimate
 from cvsa.errors import CVSAError
 from cvsa.grid import Run, load_grid
-from cvsa.records import RECORD, find_records
-
-# What a notebook costs before it computes: interpreter, kernel, imports.
-START_SECONDS = 8
+from cvsa.records import RECORD
 
 
 def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> int:
@@ -113,7 +111,7 @@ def _explain(folders: list[Path], log: Path) -> None:
 
 
 def _announce(preset: str, runs: list[Run], jobs: int) -> None:
-    seconds = _estimate(runs)
+    seconds = estimate(run.config for run in runs)
     if seconds is None:
         print(f"Preset {preset}: {len(runs)} runs, {jobs} at a time.", flush=True)
     else:
@@ -123,17 +121,3 @@ def _announce(preset: str, runs: list[Run], jobs: int) -> None:
             "(from committed records).",
             flush=True,
         )
-
-
-def _estimate(runs: list[Run], committed: Path = Path("results")) -> float | None:
-    """Seconds of computing, from committed runs of the same kind and row, by epochs; None if one lacks."""
-    known = {
-        (str(r.kind), r.row): r for _, r in find_records(committed) if r.config["dataset"] == "synthbirds"
-    }
-    total = 0.0
-    for run in runs:
-        record = known.get((run.kind, run.config.row))
-        if record is None:
-            return None
-        total += START_SECONDS + record.seconds * run.config.epochs / record.config["epochs"]
-    return total

@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests_support import SMALL
 
 from cvsa.config import PretrainConfig, resolve
-
-# A configuration that trains in about a second.
-SMALL: dict[str, Any] = {
-    "bank_size": 32, "image_size": 32, "train_images": 60, "val_images": 20, "test_images": 20,
-    "batch_size": 20, "epochs": 3, "warmup_epochs": 1,
-    "projector_hidden": 32, "projector_dim": 16, "align_dim": 16, "queue_size": 40,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,9 +23,10 @@ from cvsa.methods.catalogue import ALIASES, ROWS, find_row
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.base != "none"])
-def test_every_row_resolves_in_every_preset(row: str, preset: str) -> None:
-    config = resolve(PretrainConfig, row=row, preset=preset)
+def test_every_row_resolves_in_every_preset_and_stage(row: str, stage: int, preset: str) -> None:
+    config = resolve(PretrainConfig, row=row, preset=preset, stage=stage)
     assert (config.base, config.view, config.align_weight) == (
         ROWS[row].base,
         ROWS[row].view,
@@ -39,14 +40,15 @@ def test_layers_override_in_order() -> None:
     assert resolve(PretrainConfig, row="BYOL", preset="paper").optimizer == "lars"
     assert resolve(PretrainConfig, row="MoCo.v2", preset="paper").optimizer == "sgd"
     # The base given by the caller brings its own recipe along.
-    assert resolve(PretrainConfig, row="BYOL", base="moco_v2", preset="paper").queue_size == 65536
+    assert resolve(PretrainConfig, row="BYOL", base="moco_v2", preset="paper").queue_size == 4096
     assert resolve(PretrainConfig, row="BYOL", preset="paper", lr=0.7).lr == 0.7
     assert resolve(PretrainConfig, row="BYOL", align_weight=2).align_weight == 2
     assert resolve(PretrainConfig, epochs=None) == resolve(PretrainConfig)
 
 
 def test_one_recipe_for_all_rows_of_the_tiny_preset() -> None:
-    differing = {"row", "base", "view", "align_weight"}
+    # What makes the row, and the rate that every base had chosen for it by the same sweep.
+    differing = {"row", "base", "view", "align_weight", "lr"}
     recipes = [
         resolve(PretrainConfig, row=name).model_dump(exclude=differing)
         for name, row in ROWS.items()
@@ -79,6 +81,20 @@ def test_aliases_name_rows() -> None:
         ({"dataset": "cub"}, ["cub", "synthbirds", "folder"]),
         ({"dataset": "folder"}, ["root"]),
         ({"root": "somewhere"}, ["root", "folder"]),
+        ({"base": "byoll"}, ["unknown base 'byoll'", "Did you mean 'byol'"]),
+        ({"view": "mosaic"}, ["unknown view 'mosaic'", "saliency_swap"]),
+        ({"row": "Rot-Pred", "align_weight": 1}, ["align_weight", "rot_pred", "byol"]),
+        ({"row": "Rel-Loc", "view": "saliency_swap"}, ["rel_loc", "does not take", "neighbouring_patches"]),
+        ({"row": "LooC", "view": "random_resized_crop"}, ["looc", "leave_one_out"]),
+        ({"row": "BYOL", "view": "leave_one_out"}, ["byol", "does not take view 'leave_one_out'"]),
+        ({"row": "MoCo.v2", "queue_size": 2000}, ["queue_size 2000", "1000 images"]),
+        ({"dataset": "folder", "root": "x", "saliency": "none"}, ["saliency_swap", "where the object is"]),
+        (
+            {"row": "BYOL", "align_weight": 1, "dataset": "folder", "root": "x", "saliency": "none"},
+            ["alignment", "saliency is 'none'"],
+        ),
+        ({"row": "BYOL+DiLo", "dataset": "folder", "root": "x", "saliency": "none"}, ["dilo"]),
+        ({"stage": 3}, ["stage", "less than or equal to 2"]),
         ({"epochs": 2, "warmup_epochs": 2}, ["warmup_epochs", "below epochs"]),
         ({"swap_scale": 1.5}, ["swap_scale", "less than or equal to 1"]),
     ],

@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from tests_support import example_record
 
-from cvsa.config import PRESETS
+from cvsa.config import PRESETS, PretrainConfig, resolve
+from cvsa.costs import START_SECONDS, estimate, passes, table_lines
 from cvsa.errors import CVSAError
-from cvsa.grid import Run, load_grid, run_name
+from cvsa.grid import Run, line_name, load_grid
+from cvsa.methods.catalogue import TABLES
 from cvsa.records import write_record
-from cvsa.reproduce import START_SECONDS, _estimate, _explain, steps_done
+from cvsa.reproduce import _explain, steps_done
 
 ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
 
 
-@pytest.mark.parametrize("preset", ["tiny", "long"])
+@pytest.mark.parametrize("preset", ["tiny", "long", "pets3", "sweep"])
 def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
     grid = load_grid(GRID, preset)
     assert preset in PRESETS
@@ -35,17 +37,41 @@ def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
 
 def test_the_ablation_shares_the_runs_at_the_default_scale() -> None:
     grid = load_grid(GRID, "tiny")
-    for row in grid.scale_ablation["rows"]:
-        names = {run_name(row, 0, scale) for scale in grid.scale_ablation["scales"]}
-        assert run_name(row, 0) in names and len(names) == len(grid.scale_ablation["scales"])
-        assert names <= {run.name for run in grid.runs if run.kind == "pretrain"}
-    scaled = next(run for run in grid.runs if run.name.endswith("scale0.08") and run.kind == "pretrain")
-    assert scaled.config.model_dump()["swap_scale"] == 0.08
+    ablation = grid.ablations["scale"]
+    trained = {run.name: run.config.model_dump() for run in grid.runs if run.kind == "pretrain"}
+    for row in ablation.rows:
+        name = line_name((None, row), 0)
+        assert trained[name]["swap_scale"] in ablation.values
+        for scale in set(ablation.values) - {trained[name]["swap_scale"]}:
+            assert trained[f"{name}-swap_scale{scale}"]["swap_scale"] == scale
+
+
+def test_first_stages_are_trained_once_and_shared() -> None:
+    grid = load_grid(GRID, "tiny")
+    first = [run for run in grid.runs if run.kind == "pretrain" and run.parameters.get("stage") == 1]
+    assert [run.name for run in first] == [f"stage1-byol-s{seed}" for seed in grid.seeds]
+    assert all(run.config.model_dump()["dataset"] == "synthscenes" for run in first)
+    second = [run for run in grid.runs if run.kind == "pretrain" and run.parent]
+    assert {run.name for run in second} == {
+        f"dual-{row}-s{seed}" for row in ("byol", "byol-dilo", "byol-cvsa") for seed in grid.seeds
+    }
+    assert all(run.parent == f"stage1-byol-s{run.config.seed}" for run in second)
+    alone = grid.find("finetune", "stage1-byol-s0")
+    assert alone.parent == "stage1-byol-s0" and alone.config.dataset == "synthbirds"
+
+
+def test_the_sweep_gives_every_base_the_same_effort() -> None:
+    runs = [run for run in load_grid(GRID, "sweep").runs if run.kind == "pretrain"]
+    efforts: dict[str, list[tuple[float, int]]] = {}
+    for run in runs:
+        config = run.config.model_dump()
+        efforts.setdefault(config["base"], []).append((config["lr"], config["epochs"]))
+    assert len(efforts) == 7 and len({tuple(effort) for effort in efforts.values()}) == 1
 
 
 def test_unknown_rows_and_presets_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
-    path.write_text("tiny: {rows: [BYOLL], seeds: [0]}")
+    path.write_text("tiny: {second_stage_only: [BYOLL], seeds: [0]}")
     with pytest.raises(CVSAError, match="Did you mean 'BYOL'"):
         load_grid(path, "tiny")
     with pytest.raises(CVSAError, match="no experiments"):
@@ -57,7 +83,9 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what the workflow reads, with a grid of three runs and a papermill that writes at once."""
     for part in ("cvsa", "workflow", "notebooks"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "workflow" / "grid.yaml").write_text("tiny: {rows: [BYOL, BYOL+SS], seeds: [0]}")
+    (tmp_path / "workflow" / "grid.yaml").write_text(
+        "tiny: {second_stage_only: [BYOL, BYOL+SS, MoCo.v2], dual_stage: [BYOL+SS], seeds: [0]}"
+    )
     write_record(example_record(), tmp_path / "template")
     stub = tmp_path / "bin" / "papermill"
     stub.parent.mkdir()
@@ -72,13 +100,14 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+LINES = ("byol", "byol-ss", "moco-v2", "dual-byol-ss")
+
+
 def snakemake(folder: Path) -> list[str]:
     """Run everything but the report; the runs that were made, sorted."""
     (folder / "ran.txt").unlink(missing_ok=True)
     targets = [
-        f"book/results/tiny/{kind}/{row}-s0/record.json"
-        for kind in ("finetune", "probe")
-        for row in ("byol", "byol-ss")
+        f"book/results/tiny/{kind}/{row}-s0/record.json" for kind in ("finetune", "probe") for row in LINES
     ]
     command = [
         sys.executable,
@@ -110,7 +139,8 @@ def snakemake(folder: Path) -> list[str]:
 
 def test_only_what_changed_reruns(checkout: Path) -> None:
     everything = sorted(
-        f"{kind}/{row}-s0" for kind in ("pretrain", "finetune", "probe") for row in ("byol", "byol-ss")
+        [f"{kind}/{row}-s0" for kind in ("pretrain", "finetune", "probe") for row in LINES]
+        + ["pretrain/stage1-byol-s0"]
     )
     assert snakemake(checkout) == everything
     assert snakemake(checkout) == []
@@ -129,16 +159,39 @@ def test_only_what_changed_reruns(checkout: Path) -> None:
     assert catalogue.read_text() != before
     assert snakemake(checkout) == [name for name in everything if "byol-ss" in name]
 
+    moco = checkout / "cvsa" / "methods" / "moco.py"
+    moco.write_text(moco.read_text() + "\n# changed\n")
+    assert snakemake(checkout) == [name for name in everything if "moco-v2" in name]
+
     swap.write_text(swap.read_text() + "\n# changed\n")
     assert snakemake(checkout) == everything
 
 
 def test_the_estimate_scales_committed_runs_and_says_nothing_without_them(tmp_path: Path) -> None:
     run = Run("finetune", "random-s0", {"row": "Random", "preset": "tiny"})
-    assert _estimate([run], tmp_path) is None
-    half = {"epochs": run.config.epochs * 2, "dataset": "synthbirds"}
+    assert estimate([run.config], tmp_path) is None
+    half = run.config.model_copy(update={"epochs": run.config.epochs * 2}).model_dump(mode="json")
     write_record(example_record(row="Random", seconds=100.0, config=half), tmp_path / "a")
-    assert _estimate([run, run], tmp_path) == pytest.approx(2 * (START_SECONDS + 50.0))
+    assert estimate([run.config] * 2, tmp_path) == pytest.approx(2 * (START_SECONDS + 50.0))
+
+
+def test_the_estimate_scales_another_rows_step_by_arithmetic(tmp_path: Path) -> None:
+    byol, moco = (resolve(PretrainConfig, row=row) for row in ("BYOL", "MoCo.v2"))
+    known = byol.model_dump(mode="json")
+    write_record(example_record(kind="pretrain", row="BYOL", seconds=80.0, config=known), tmp_path / "a")
+    # BYOL passes two images with gradient and two without, MoCo v2 one each: twice the work.
+    assert estimate([moco], tmp_path) == pytest.approx(START_SECONDS + 40.0)
+    assert passes(byol) == 8 * byol.train_images * byol.epochs
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_is_listed_with_its_cost(table: str) -> None:
+    lines = table_lines(table, "tiny", ROOT / "results")
+    shown = [line.split()[:2] for line in lines]
+    for stage1, stage2 in TABLES[table]:
+        assert [stage1 or "-", stage2 or "-"] in shown
+    assert "minutes of computing" in lines[-1]
+    assert "time one run first" in table_lines(table, "paper", ROOT / "results")[-1]
 
 
 def test_failures_are_named_with_the_line_the_notebook_ended_in(

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from cvsa.config import FinetuneConfig
 from cvsa.data.bank import ImageBank
 from cvsa.data.datasets import load_splits
-from cvsa.evaluation.features import extract_features, resolve_evaluation, starting_backbone
+from cvsa.evaluation.features import extract_features, starting_backbone
+from cvsa.lineage import resolve_run
 from cvsa.methods.backbone import Backbone
 from cvsa.records import PREDICTIONS, Record, atomic_write, finished, make_record, now, write_record
 from cvsa.training.checkpoint import save_weights
@@ -62,9 +63,9 @@ def finetune(out: Path, **given: Any) -> Record:
         **given: fields of ``FinetuneConfig``; data, backbone and seed come from ``pretrained`` when given.
 
     Raises:
-        CVSAError: see ``resolve_evaluation`` and ``cvsa.training.loop.fit``; or ``out`` holds another run.
+        CVSAError: see ``resolve_run`` and ``cvsa.training.loop.fit``; or ``out`` holds another run.
     """
-    config, parent = resolve_evaluation(FinetuneConfig, **given)
+    config, parent = resolve_run(FinetuneConfig, **given)
     done = finished(config, out)
     if done:
         return done
@@ -110,7 +111,7 @@ def finetune(out: Path, **given: Any) -> Record:
     save_weights(out, model)
     record = make_record(
         config,
-        "finetune",
+        parent=parent,
         started=started,
         seconds=time.monotonic() - clock,
         runtime=runtime,
@@ -122,7 +123,6 @@ def finetune(out: Path, **given: Any) -> Record:
         },
         data_fingerprints={name: split.fingerprint for name, split in splits.items()},
         images_per_second=round(rate, 1),
-        parents=[parent.run_id] if parent else [],
     )
     write_record(record, out)
     forget_checkpoint(out)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from cvsa.config import ProbeConfig
 from cvsa.data.datasets import load_splits
-from cvsa.evaluation.features import extract_features, resolve_evaluation, starting_backbone
+from cvsa.evaluation.features import extract_features, starting_backbone
+from cvsa.lineage import resolve_run
 from cvsa.records import Record, finished, make_record, now, write_record
 from cvsa.training.runtime import Runtime
 
@@ -111,9 +112,9 @@ def probe(out: Path, **given: Any) -> Record:
         **given: fields of ``ProbeConfig``; data, backbone and seed come from ``pretrained`` when given.
 
     Raises:
-        CVSAError: see ``resolve_evaluation``; or ``out`` holds another run.
+        CVSAError: see ``resolve_run``; or ``out`` holds another run.
     """
-    config, parent = resolve_evaluation(ProbeConfig, **given)
+    config, parent = resolve_run(ProbeConfig, **given)
     done = finished(config, out)
     if done:
         return done
@@ -126,7 +127,8 @@ def probe(out: Path, **given: Any) -> Record:
     }
     extracted = time.monotonic() - clock
     data = {name: (features[name], bank.labels.cpu()) for name, bank in splits.items()}
-    tests = {name: pair for name, pair in data.items() if name.startswith("test")}
+    # The validation split is reported too: recipes are chosen by it.
+    tests = {name: pair for name, pair in data.items() if name != "train"}
     classes = len(splits["train"].classes)
     metrics = {
         f"linear_{name}": value
@@ -142,7 +144,7 @@ def probe(out: Path, **given: Any) -> Record:
         )
     record = make_record(
         config,
-        "probe",
+        parent=parent,
         started=started,
         seconds=time.monotonic() - clock,
         runtime=runtime,
@@ -150,7 +152,6 @@ def probe(out: Path, **given: Any) -> Record:
         counts={f"{name}_images": len(bank) for name, bank in splits.items()},
         data_fingerprints={name: bank.fingerprint for name, bank in splits.items()},
         images_per_second=round(sum(map(len, splits.values())) / extracted, 1),
-        parents=[parent.run_id] if parent else [],
     )
     write_record(record, out)
     return record

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cvsa.methods.catalogue import find_base
+
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
     from cvsa.methods.alignment import SaliencyAlignment, alignment_loss, attention
@@ -40,14 +42,28 @@ _HOME = {
     "build_backbone": "backbone",
 }
 
-# A base is one more line here and one more file.
-BASES = {"byol": "BYOL", "moco_v2": "MoCoV2"}
-
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def _find_class(path: str) -> type[Method]:
+    """The class behind "module:Class"."""
+    from cvsa.errors import CVSAError, one_line
+    from cvsa.methods.base import Method
+
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CVSAError(
+            f"Base {path!r} cannot be imported: {one_line(str(error))}. It is module:Class."
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise CVSAError(f"Base {path!r} is no Method: derive it from cvsa.methods.Method.")
+    return found
 
 
 def build_method(config: PretrainConfig) -> Method:
@@ -61,18 +77,15 @@ def build_method(config: PretrainConfig) -> Method:
             temperature, queue_size, align_weight, align_dim and align_scores.
 
     Raises:
-        CVSAError: unknown base or backbone.
+        CVSAError: unknown backbone; a method of your own that cannot be imported.
     """
     import torch
 
-    from cvsa.errors import CVSAError
     from cvsa.methods.alignment import SaliencyAlignment
 
-    if config.base not in BASES:
-        raise CVSAError(f"Unknown base {config.base!r}. Bases with a loss to train: {', '.join(BASES)}.")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        method: Method = __getattr__(BASES[config.base])(config)
+        method: Method = _find_class(find_base(config.base).method)(config)
         if config.align_weight > 0:
             width = method.encoder.num_features
             module = SaliencyAlignment(width, dim=config.align_dim, scores=config.align_scores)

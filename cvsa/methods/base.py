@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cvsa.errors import CVSAError
 from cvsa.methods.backbone import build_backbone
-from cvsa.methods.heads import MomentumCopy
+from cvsa.methods.heads import MomentumCopy, Queue, raised
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
@@ -31,11 +31,14 @@ class Method(nn.Module):
         encoder: the online backbone, kept after pre-training.
         weights: weight of each loss in the total, L_CVSA = L_Cont + w L_Align [A].
         diagnostics: detached scalars of the last forward. ``embedding_std``: see :func:`embedding_std`;
-            ``attention_gap``: mean attention on foreground minus background, where the alignment is attached.
+            ``attention_gap``: mean attention on foreground minus background, where the alignment is attached;
+            ``pretext_accuracy``: share of right answers, where the method asks a question.
+        takes: the views of a forward pass, in order.
         momentum_schedule: "cosine" raises the momentum of the copies to 1 over training, "constant" leaves
             it.
     """
 
+    takes: tuple[str, ...] = ("query", "key")
     momentum_schedule: Literal["cosine", "constant"] = "constant"
 
     def __init__(self, config: PretrainConfig) -> None:
@@ -51,9 +54,20 @@ class Method(nn.Module):
         self.alignment = module
         self.weights["alignment"] = weight
 
-    def forward(self, views: tuple[Views, Views]) -> dict[str, Tensor]:
-        """Unweighted scalar losses of a pair of views: "contrastive" and, where attached, "alignment"."""
+    def forward(self, views: tuple[Views, ...]) -> dict[str, Tensor]:
+        """Unweighted scalar losses of the views: "contrastive" or "pretext", and "alignment" if attached."""
         raise NotImplementedError
+
+    def check_views(self, views: Sequence[Views]) -> None:
+        """Refuse another number of views than the method takes.
+
+        Raises:
+            CVSAError: names the views wanted.
+        """
+        if len(views) != len(self.takes):
+            wanted = f"{len(self.takes)} view{'s' * (len(self.takes) > 1)} ({', '.join(self.takes)})"
+            name, hint = type(self).__name__, "choose a view generator that makes them."
+            raise CVSAError(f"{name} takes {wanted}, got {len(views)}: {hint}")
 
     def losses(
         self,
@@ -84,7 +98,7 @@ class Method(nn.Module):
         return self.encoder(images)
 
     @torch.no_grad()
-    def attention(self, views: tuple[Views, Views]) -> Tensor:
+    def attention(self, views: tuple[Views, ...]) -> Tensor:
         """The alignment module's attention of the first view, found in the second; for figures, in eval mode.
 
         Returns:
@@ -99,6 +113,12 @@ class Method(nn.Module):
             )
         return self.alignment.attention(self.encoder(views[0].images), self.key_map(views[1].images))
 
+    def restart_copies(self) -> None:
+        """Make every momentum copy equal to what it follows, after the encoder was given other weights."""
+        for module in self.modules():
+            if isinstance(module, MomentumCopy):
+                module.restart()
+
     def momentum(self, progress: float) -> float:
         """Momentum at ``progress`` t in [0, 1]: m, or 1 - (1 - m)(cos(pi t) + 1)/2 (BYOL)."""
         if self.momentum_schedule == "constant":
@@ -106,7 +126,7 @@ class Method(nn.Module):
         return 1 - (1 - self.base_momentum) * (math.cos(math.pi * progress) + 1) / 2
 
     def after_step(self, progress: float) -> None:
-        """Update every momentum copy, the alignment's included; call it after the optimiser's step.
+        """Update every momentum copy, the alignment's included, and every queue; after the optimiser's step.
 
         Args:
             progress: share of training done, in [0, 1].
@@ -115,6 +135,8 @@ class Method(nn.Module):
         for module in self.modules():
             if isinstance(module, MomentumCopy):
                 module.update(momentum)
+            elif isinstance(module, Queue):
+                module.advance()
 
 
 class MomentumMethod(Method):
@@ -126,6 +148,34 @@ class MomentumMethod(Method):
 
     def key_map(self, images: Tensor) -> Tensor:
         return self.target_encoder(images)
+
+
+class PretextMethod(Method):
+    """A method which asks for what is known by construction: no embeddings, no partner view to align with."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        super().__init__(config)
+        self.weights = {"pretext": 1.0}
+
+    def attach_alignment(self, module: SaliencyAlignment, weight: float) -> None:
+        """Refuse: the alignment needs two views which share an object.
+
+        Raises:
+            CVSAError: always.
+        """
+        name, hint = type(self).__name__, "set align_weight 0, or take a contrastive base."
+        raise CVSAError(f"{name} has no pair of views to align: {hint}")
+
+    def answer(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of the answers, and their accuracy as the diagnostic.
+
+        Args:
+            logits: (B, C).
+            labels: (B,) int64 in [0, C).
+        """
+        accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
+        self.diagnostics = {"pretext_accuracy": accuracy}
+        return {"pretext": F.cross_entropy(raised(logits), labels)}
 
 
 def embedding_std(z: Tensor) -> Tensor:

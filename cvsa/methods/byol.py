@@ -46,7 +46,8 @@ class BYOL(MomentumMethod):
         self.predictor = mlp(dim, hidden, dim, norm=True)
         self.target_projector = MomentumCopy(self.projector)
 
-    def forward(self, views: tuple[Views, Views]) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Views, ...]) -> dict[str, Tensor]:
+        self.check_views(views)
         online1, online2 = (self.encoder(v.images) for v in views)  # (B, D, H, W)
         target1, target2 = (self.target_encoder(v.images) for v in views)  # (B, D, H, W)
         z1, z2 = (self.projector(self.encoder.pool(m)) for m in (online1, online2))  # (B, d)

@@ -1,4 +1,4 @@
-"""Small parts the methods share: heads, the momentum copy, losses kept out of autocast."""
+"""Small parts the methods share: heads, the momentum copy, the queue, losses kept out of autocast."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -51,11 +52,55 @@ class MomentumCopy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x)
 
+    def restart(self) -> None:
+        """Be equal to the online module again, buffers included: it was given other weights."""
+        self.module.load_state_dict(self._online[0].state_dict())
+
     @torch.no_grad()
     def update(self, momentum: float) -> None:
         """One step of the average; ``momentum`` in [0, 1], 1 leaves the copy as it is."""
         ours, theirs = list(self.module.parameters()), [p.detach() for p in self._online[0].parameters()]
         get_ema_multi_avg_fn(momentum)(ours, theirs, None)
+
+
+class Queue(nn.Module):
+    """The latest keys, for negatives: a ring of K unit vectors, first in first out; random at the start.
+
+    A forward pass leaves its keys with :meth:`remember`; they enter at :meth:`advance`, after the step, and
+    in training mode only. So a loss never meets the keys of its own batch among its negatives.
+
+    Args:
+        size: K, keys kept.
+        dim: d, length of a key.
+    """
+
+    keys: Tensor
+    pointer: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))  # (K, d)
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))  # the oldest key's place
+        self._waiting: Tensor | None = None
+
+    def remember(self, keys: Tensor) -> None:
+        """Hold the keys (B, d) of this forward pass until :meth:`advance`; dropped in eval mode."""
+        self._waiting = keys.detach() if self.training else None
+
+    def advance(self) -> None:
+        """Take the keys held, if any."""
+        if self._waiting is not None:
+            self.enqueue(self._waiting)
+            self._waiting = None
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Replace the oldest keys by these (B, d); any B, the ring closes on itself."""
+        size = len(self.keys)
+        keys = keys[-size:]  # of more keys than places the last stay
+        places = (self.pointer + torch.arange(len(keys), device=keys.device)) % size  # (B,)
+        self.keys[places] = keys.to(self.keys.dtype)
+        self.pointer.copy_((self.pointer + len(keys)) % size)  # on the device: no wait for its value
 
 
 def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvsa.methods.base import MomentumMethod
-from cvsa.methods.heads import MomentumCopy, full_precision, mlp, raised
+from cvsa.methods.heads import MomentumCopy, Queue, full_precision, mlp, raised
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @full_precision
-def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    query: Tensor, key: Tensor, negatives: Tensor, temperature: float, own: Tensor | None = None
+) -> Tensor:
     r"""Mean over the batch of  -log exp(q.k+ / T) / (exp(q.k+ / T) + sum_n exp(q.n / T)).
 
     Args:
@@ -25,14 +27,16 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
         key: (B, d), L2-normalised, the positive of each query.
         negatives: (K, d), L2-normalised, shared by all queries.
         temperature: T, positive.
+        own: (B, m, d), L2-normalised, further negatives of each query alone.
 
     Returns:
         Scalar, at least 0.
     """
-    positive = (query * key).sum(dim=1, keepdim=True)  # (B, 1)
-    negative = query @ negatives.T  # (B, K)
-    logits = torch.cat([positive, negative], dim=1) / temperature  # (B, 1 + K)
-    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+    logits = [(query * key).sum(dim=1, keepdim=True), query @ negatives.T]  # (B, 1), (B, K)
+    if own is not None:
+        logits.append(torch.einsum("bd,bmd->bm", query, own))  # (B, m)
+    scores = torch.cat(logits, dim=1) / temperature  # (B, 1 + K + m)
+    return F.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.long))
 
 
 class MoCoV2(MomentumMethod):
@@ -48,34 +52,26 @@ class MoCoV2(MomentumMethod):
         self.projector = mlp(self.encoder.num_features, hidden, dim, norm=config.projector_norm)
         self.target_projector = MomentumCopy(self.projector)
         self.temperature = config.temperature
-        self.queue: Tensor
-        self.pointer: Tensor
-        keys = torch.randn(config.queue_size, dim)
-        self.register_buffer("queue", F.normalize(keys, dim=1))  # (K, d)
-        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))  # the oldest key's place
-        self._keys: Tensor | None = None  # of the last forward, waiting for after_step
+        self.queue = Queue(config.queue_size, dim)
 
-    def forward(self, views: tuple[Views, Views]) -> dict[str, Tensor]:
+    def pool(self, features: Tensor, view: Views) -> Tensor:
+        """What of a view's map (B, D, H, W) is embedded, (B, D): here its global average."""
+        return self.encoder.pool(features)
+
+    def key(self, features: Tensor, view: Views) -> Tensor:
+        """Unit key (B, d) of a view from its map (B, D, H, W) of the momentum encoder."""
+        return F.normalize(raised(self.target_projector(self.pool(features, view))), dim=1)
+
+    def contrast(self, views: tuple[Views, ...]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The losses of a pair of views, the query's map (B, D, H, W) and the unit query (B, d)."""
+        self.check_views(views)
         online = self.encoder(views[0].images)  # (B, D, H, W)
         target = self.target_encoder(views[1].images)  # (B, D, H, W)
-        z = self.projector(self.encoder.pool(online))  # (B, d)
-        q = F.normalize(raised(z), dim=1)  # (B, d)
-        k = F.normalize(raised(self.target_projector(self.encoder.pool(target))), dim=1)  # (B, d)
-        loss = info_nce(q, k, self.queue, self.temperature)
-        self._keys = k if self.training else None
-        return self.losses(loss, (z,), ((online, target, views[0].masks),))
+        z = self.projector(self.pool(online, views[0]))  # (B, d)
+        q, k = F.normalize(raised(z), dim=1), self.key(target, views[1])  # (B, d)
+        loss = info_nce(q, k, self.queue.keys, self.temperature)
+        self.queue.remember(k)
+        return self.losses(loss, (z,), ((online, target, views[0].masks),)), online, q
 
-    def after_step(self, progress: float) -> None:
-        super().after_step(progress)
-        if self._keys is not None:
-            self.enqueue(self._keys)
-            self._keys = None
-
-    @torch.no_grad()
-    def enqueue(self, keys: Tensor) -> None:
-        """Replace the oldest keys by these (B, d), first in first out; any B, the ring closes on itself."""
-        size = len(self.queue)
-        keys = keys[-size:]  # of more keys than places the last stay
-        places = (self.pointer + torch.arange(len(keys), device=keys.device)) % size  # (B,)
-        self.queue[places] = keys.to(self.queue.dtype)
-        self.pointer.copy_((self.pointer + len(keys)) % size)  # on the device: no wait for its value
+    def forward(self, views: tuple[Views, ...]) -> dict[str, Tensor]:
+        return self.contrast(views)[0]

@@ -20,14 +20,26 @@ if TYPE_CHECKING:
 
     from cvsa.views import Views
 
-# Plain grey for no pre-training, one hue per base, darker as more of the method is added (Okabe-Ito hues).
+# Greys for no training of ours, one hue per base, darker as more is added (hues of Okabe-Ito and of Tol).
 COLOURS = {
     "Random": "#7f7f7f",
+    "Published": "#404040",
+    "Rel-Loc": "#aa4499",
+    "Rot-Pred": "#882255",
+    "SimCLR": "#bbb433",
+    "SimCLR+SS": "#999933",
+    "SimCLR+CVSA": "#66661f",
     "MoCo.v2": "#e69f00",
     "MoCo.v2+SS": "#d55e00",
+    "MoCo.v2+CVSA": "#993404",
+    "MoCo.v2+CAST": "#c2a14d",
+    "LooC": "#cc79a7",
+    "InsLoc": "#cc6677",
     "BYOL": "#56b4e9",
     "BYOL+SS": "#0072b2",
     "BYOL+CVSA": "#009e73",
+    "BYOL+DiLo": "#332288",
+    "BYOL+CCrop": "#44aa99",
 }
 assert set(COLOURS) == set(ROWS), "every row of the catalogue has one colour"
 HEAT = "magma"
@@ -106,16 +118,17 @@ def image_grid(
 
 
 def view_pairs(
-    references: Tensor, boxes: Tensor, pairs: dict[str, tuple[Views, Views]], count: int = 6
+    references: Tensor, boxes: Tensor, pairs: dict[str, tuple[Views, ...]], count: int = 6
 ) -> Figure:
-    """References with their saliency boxes, and below them both views of each named generator."""
+    """References with their saliency boxes, and below them all views of each named generator."""
     rows: list[list[np.ndarray]] = [[to_picture(image[:3]) for image in references[:count]]]
     outlines: list[list[Any]] = [list(boxes[:count].cpu().numpy())]
     titles = ["reference"]
     for name, pair in pairs.items():
         for number, views in enumerate(pair, start=1):
             rows.append([to_picture(image) for image in views.images[:count]])
-            outlines.append([None] * count)
+            pasted = [None] * count if views.boxes is None else list(views.boxes[:count].cpu().numpy())
+            outlines.append(pasted)
             titles.append(f"{name}\nview {number}")
     return image_grid(rows, titles, outlines)
 

@@ -7,8 +7,6 @@ Writes ``book/_generated/``: ``figures/``, ``tables/`` (Markdown), ``text/`` (ge
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,68 +15,16 @@ from matplotlib.figure import Figure
 
 from cvsa.config import PretrainConfig, resolve
 from cvsa.errors import CVSAError
-from cvsa.grid import load_grid
-from cvsa.methods.catalogue import ROWS
-from cvsa.records import RECORD, Record, atomic_write, code_version, find_records, read_record
-from cvsa.report import pictures, tables
+from cvsa.grid import Ablation, load_grid
+from cvsa.provenance import commit
+from cvsa.records import RECORD, Record, atomic_write, find_records, read_record
+from cvsa.report import paper, pictures, tables
 from cvsa.report.figures import curves, scale_lines, seeds_and_intervals, use_house_style
+from cvsa.report.page import Page, cell, interval, percent, points
 
 LONG = "long"
+SWEEP = "sweep"
 PHOTOGRAPHS = "pets3"
-
-
-@dataclass
-class Page:
-    """Collects what goes to ``book/_generated``."""
-
-    folder: Path
-    numbers: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def number(self, key: str, text: str, runs: Iterable[str] = ()) -> None:
-        """A number for the prose, with the runs it comes from."""
-        self.numbers[key] = {"text": text, "runs": sorted(set(runs))}
-
-    def table(self, name: str, table: pd.DataFrame) -> None:
-        """A Markdown table."""
-        atomic_write(self.folder / "tables" / f"{name}.md", markdown(table) + "\n")
-
-    def text(self, name: str, sentences: list[str]) -> None:
-        """Generated sentences, one bullet each."""
-        atomic_write(
-            self.folder / "text" / f"{name}.md", "".join(f"- {sentence}\n" for sentence in sentences)
-        )
-
-    def figure(self, name: str, figure: Figure) -> None:
-        """A figure; the suffix of the name chooses SVG or PNG."""
-        path = self.folder / "figures" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Without dates and random ids the same records give the same file.
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A pipe table; the first column is left-aligned, the others right-aligned."""
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|:---|" + "---:|" * (len(table.columns) - 1)]
-    lines += [
-        "| " + " | ".join(str(value).replace("|", "\\|") for value in line) + " |"
-        for line in table.itertuples(index=False)
-    ]
-    return "\n".join(lines)
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """0.123 -> "12.3"."""
-    return f"{100 * value:.{digits}f}"
-
-
-def points(value: float) -> str:
-    """A signed difference of shares in percentage points: 0.0123 -> "+1.2"."""
-    return f"{100 * value:+.1f}"
-
-
-def interval(low: float, high: float, show: Callable[[float], str]) -> str:
-    """ "[low, high]", or a dash where there is none."""
-    return "–" if pd.isna(low) else f"[{show(low)}, {show(high)}]"
 
 
 def draw(preset: str, root: Path) -> None:
@@ -93,7 +39,7 @@ def draw(preset: str, root: Path) -> None:
     """
     use_house_style()
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
-    if not grid.scale_ablation:
+    if "scale" not in grid.ablations:
         raise CVSAError(
             f"The book needs a scale ablation, which preset {preset!r} lacks in workflow/grid.yaml. "
             "Take tiny, or run the preset with --no-report."
@@ -108,7 +54,11 @@ def draw(preset: str, root: Path) -> None:
     page = Page(root / "book" / "_generated")
     _measured(page, "live", "tiny_live", runs)
     _long(page, root / "results" / LONG)
-    _scale(page, runs, grid.scale_ablation)
+    _scale(page, runs, grid.ablations["scale"])
+    committed = {name: list(find_records(root / "results" / name)) for name in (LONG, SWEEP)}
+    paper.both_tables(page, runs, committed[LONG], default_scale())
+    paper.sweep(page, committed[SWEEP])
+    paper.costs(page, runs)
     _reported(page)
     pictures.draw(page, live, resolve(PretrainConfig, preset=preset))
     pictures.photographs(page, root / "results" / PHOTOGRAPHS)
@@ -116,26 +66,28 @@ def draw(preset: str, root: Path) -> None:
     atomic_write(page.folder / "numbers.json", json.dumps(page.numbers, indent=1, sort_keys=True))
     atomic_write(
         page.folder / "report.json",
-        json.dumps(
-            {"preset": preset, "runs": sorted(r.run_id for _, r in runs), "code": code_version()}, indent=1
-        ),
+        json.dumps({"preset": preset, "runs": sorted(r.run_id for _, r in runs), "code": commit()}, indent=1),
     )
+
+
+def default_scale() -> float:
+    """The scale of Saliency Swap's crop at which the tables are made."""
+    return float(PretrainConfig.model_fields["swap_scale"].default)
 
 
 def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) -> None:
     """Main table, differences, findings and dot plots of one set of runs."""
     config = next(record.config for _, record in runs if record.kind == "pretrain")
-    default_scale = PretrainConfig.model_fields["swap_scale"].default
-    table = tables.main_runs(tables.long_table(runs), default_scale)
+    table = tables.main_runs(tables.long_table(runs), default_scale())
     columns = {
         title: tables.by_row(table, metric)
         for metric, title in tables.METRICS.items()
         if (table["metric"] == metric).any()
     }
-    rows = [row for row in ROWS if row in columns["fine-tuned"].index]
+    rows = list(columns["fine-tuned"].index)
     shown = {"row": rows}
     for title, summary in columns.items():
-        shown[title.replace(", ", ",<br>")] = [_cell(line) for _, line in summary.loc[rows].iterrows()]
+        shown[title.replace(", ", ",<br>")] = [cell(line) for _, line in summary.loc[rows].iterrows()]
     page.table(name, pd.DataFrame(shown))
 
     parts, sentences = [], []
@@ -185,15 +137,6 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
                 table[(table["row"] == row) & (table["metric"] == metric)]["run_id"],
             )
     _dots(page, "" if key == "live" else f"_{key}", columns, runs)
-
-
-def _cell(line: pd.Series[Any]) -> str:
-    seeds = ", ".join(percent(value) for value in line["seeds"])
-    # A share lies in [0, 1]; the t interval of two seeds does not know.
-    spread = (
-        interval(max(line["low"], 0.0), min(line["high"], 1.0), percent) if pd.notna(line["low"]) else "–"
-    )
-    return f"**{percent(line['mean'])}**<br>{spread}<br><small>{seeds}</small>"
 
 
 def _finding(line: Any, title: str) -> str:
@@ -255,10 +198,12 @@ def _long(page: Page, folder: Path) -> None:
     _measured(page, "long", "tiny_long", runs)
 
 
-def _scale(page: Page, runs: list[tuple[Path, Record]], ablation: dict[str, Any]) -> None:
+def _scale(page: Page, runs: list[tuple[Path, Record]], ablation: Ablation) -> None:
     table = tables.long_table(runs)
-    table = table[(table["metric"] == "finetune.test_accuracy") & table["row"].isin(ablation["rows"])]
-    table = table[table["seed"].isin(ablation["seeds"])].assign(percent=lambda t: 100 * t["value"])
+    table = table[(table["metric"] == "finetune.test_accuracy") & table["row"].isin(ablation.rows)]
+    table = table[table["seed"].isin(ablation.seeds) & (table["stage1"] == tables.NONE)].assign(
+        percent=lambda t: 100 * t["value"]
+    )
     reported, baselines = tables.reported_scale_ablation()
     pivot = table.pivot_table(index="row", columns="scale", values="percent", sort=False).sort_index(axis=1)
     authors = reported[reported["row"].isin(pivot.index) & reported["scale"].isin(pivot.columns)].pivot_table(
@@ -346,7 +291,7 @@ def _provenance(page: Page, runs: list[tuple[Path, Record]]) -> None:
     histories = {
         f"{record.row} #{record.seed}": pd.read_csv(Path(folder) / "history.csv")
         for folder, record in trained.items()
-        if "scale" not in Path(folder).name
+        if "swap_scale" not in Path(folder).name and record.stage1 is None
     }
     quantities = [
         ("contrastive", "contrastive loss"),

@@ -14,7 +14,14 @@ from cvsa.records import PREDICTIONS, Record
 from cvsa.report.statistics import paired_image_interval, paired_t_interval, t_interval
 
 # What each row is compared with: the row that lacks one part of it.
-COMPARED = (("MoCo.v2+SS", "MoCo.v2"), ("BYOL+SS", "BYOL"), ("BYOL+CVSA", "BYOL+SS"), ("BYOL+CVSA", "BYOL"))
+COMPARED = (
+    ("MoCo.v2+SS", "MoCo.v2"),
+    ("BYOL+SS", "BYOL"),
+    ("BYOL+CVSA", "BYOL+SS"),
+    ("BYOL+CVSA", "BYOL"),
+    ("BYOL+DiLo", "BYOL"),
+)
+NONE = "none"
 # Metric in the records -> column heading, in the order of the tables.
 METRICS = {
     "finetune.test_accuracy": "fine-tuned",
@@ -45,33 +52,50 @@ def reported_scale_ablation() -> tuple[pd.DataFrame, dict[str, float]]:
 
 
 def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
-    """One line per run and metric: kind, row, seed, scale, metric ("kind.name"), value, run_id, folder."""
+    """One line per run and metric.
+
+    Returns:
+        Columns kind, row, stage1 and stage2 (rows, "none" where there was no such stage), seed, scale and lr
+        (of the pre-training), metric ("kind.name"), value, run_id, folder.
+    """
     lines = []
     found = list(records)
-    scales = {record.run_id: record.config["swap_scale"] for _, record in found if record.kind == "pretrain"}
+    trained = {record.run_id: record.config for _, record in found if record.kind == "pretrain"}
     for folder, record in found:
-        scale = scales.get(record.parents[0]) if record.parents else scales.get(record.run_id)
+        config = trained.get(
+            record.parents[0] if record.kind != "pretrain" and record.parents else record.run_id, {}
+        )
+        shared = {
+            "kind": record.kind,
+            "row": record.row,
+            "stage1": (record.stage1 or NONE).split(" on ")[0],
+            "stage2": record.stage2 or NONE,
+            "seed": record.seed,
+            "scale": config.get("swap_scale", np.nan),
+            "lr": config.get("lr", np.nan),
+        }
         for name, value in record.metrics.items():
-            lines.append(
-                (
-                    record.kind,
-                    record.row,
-                    record.seed,
-                    scale,
-                    f"{record.kind}.{name}",
-                    value,
-                    record.run_id,
-                    folder,
-                )
-            )
-    return pd.DataFrame(
-        lines, columns=["kind", "row", "seed", "scale", "metric", "value", "run_id", "folder"]
-    )
+            measured = {"metric": f"{record.kind}.{name}", "value": value}
+            lines.append({**shared, **measured, "run_id": record.run_id, "folder": folder})
+    return pd.DataFrame(lines)
 
 
 def main_runs(table: pd.DataFrame, default_scale: float) -> pd.DataFrame:
-    """The lines of the main table: without the runs the ablation made at other scales."""
-    return table[table["scale"].isna() | (table["scale"] == default_scale)]
+    """The runs of the first table: second stage only, without those the ablation made at other scales."""
+    usual = table["scale"].isna() | (table["scale"] == default_scale)
+    return table[usual & (table["stage1"] == NONE)]
+
+
+def dual_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the second table, their row the second stage's; "none" for the first stage alone."""
+    dual = table[(table["stage1"] != NONE) & (table["kind"] != "pretrain")]
+    return dual.assign(row=dual["stage1"] + " → " + dual["stage2"])
+
+
+def _place(row: str) -> tuple[int, ...]:
+    """Where a row, or "stage 1 → stage 2", stands in the catalogue's order."""
+    order = [NONE, *ROWS]
+    return tuple(order.index(part) if part in order else len(order) for part in row.split(" → "))
 
 
 def by_row(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -81,7 +105,7 @@ def by_row(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         Index row; columns mean, low, high (NaN for a single seed), seeds (list of values in seeds' order).
     """
     lines = {}
-    for row in ROWS:
+    for row in sorted(table["row"].unique(), key=_place):
         part = table[(table["metric"] == metric) & (table["row"] == row)].sort_values("seed")
         if len(part):
             values = part["value"].tolist()

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvsa.config import PUBLISHED, ChildConfig
 from cvsa.errors import CVSAError
+from cvsa.methods.backbone import Backbone, build_backbone
 from cvsa.records import WEIGHTS, atomic_write
 
 CHECKPOINT = "checkpoint.pt"
@@ -62,3 +64,16 @@ def load_weights(folder: Path, module: nn.Module, prefix: str = "") -> None:
             f"The weights in {folder} do not fit this network: {str(error).splitlines()[-1].strip()} "
             "Use the backbone they were trained with."
         ) from None
+
+
+def load_start(config: ChildConfig, backbone: Backbone) -> None:
+    """Give a new backbone the weights a run starts from; without ``pretrained`` it stays as it was drawn.
+
+    Raises:
+        CVSAError: no weights there, weights of another architecture, or none to be downloaded.
+    """
+    if config.pretrained == PUBLISHED:
+        published = build_backbone(config.backbone, image_size=config.image_size, pretrained=True)
+        backbone.load_state_dict(published.state_dict())
+    elif config.pretrained is not None:
+        load_weights(config.pretrained, backbone, prefix="encoder.")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from cvsa.config import RunConfig
 from cvsa.errors import CVSAError
-from cvsa.records import HISTORY, atomic_write, code_hash
+from cvsa.provenance import code_hash
+from cvsa.records import HISTORY, atomic_write
 from cvsa.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from cvsa.training.optim import build_optimizer, learning_rate, set_learning_rate
 from cvsa.training.runtime import Runtime, progress_bar
@@ -77,7 +78,7 @@ def fit(
     order = torch.Generator().manual_seed(config.seed)
     views = torch.Generator().manual_seed(config.seed)
     epoch, seconds, rows = 0, 0.0, []
-    state = load_checkpoint(folder, config.identity(), code_hash())
+    state = load_checkpoint(folder, config.identity(), code_hash(config))
     if state:
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
@@ -154,7 +155,7 @@ def _state(
 ) -> dict[str, Any]:
     return {
         "run_id": config.identity(),
-        "code": code_hash(),
+        "code": code_hash(config),
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "order": order.get_state(),

@@ -12,38 +12,48 @@ from cvsa.config import PretrainConfig
 from cvsa.data.bank import ImageBank
 from cvsa.data.datasets import load_splits
 from cvsa.errors import CVSAError
+from cvsa.lineage import parent_of
 from cvsa.methods import build_method
 from cvsa.methods.base import Method
+from cvsa.methods.catalogue import find_base
 from cvsa.records import Record, finished, make_record, now, write_record
-from cvsa.training.checkpoint import load_weights, save_weights
+from cvsa.training.checkpoint import load_start, load_weights, save_weights
 from cvsa.training.loop import fit, forget_checkpoint
 from cvsa.training.runtime import Runtime, seeded
-from cvsa.views import ViewMaker, Views
+from cvsa.views import ViewMaker, Views, ViewSettings
+from cvsa.views.cutout import BACKGROUNDS
 
 
 def build_views(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
     """The view generator a configuration asks for, over a bank."""
-    return ViewMaker(
-        bank,
-        view=config.view,
-        size=config.image_size,
+    settings = ViewSettings(
+        config.image_size,
         scale=config.swap_scale,
         crop_scale=config.crop_scale,
-        augmentation=config.augmentation,
         swap_probability=config.swap_probability,
         mask=config.view_mask,
-        masks=config.align_weight > 0,
+        masks=find_base(config.base).masks or config.align_weight > 0,
+        dilo_fraction=config.dilo_fraction,
+        dilo_backgrounds=BACKGROUNDS if config.dilo_backgrounds == "all" else (config.dilo_backgrounds,),
     )
+    return ViewMaker(bank, view=config.view, augmentation=config.augmentation, settings=settings)
 
 
 def initialise(config: PretrainConfig, runtime: Runtime) -> Method:
-    """The method as it is before training, from the configuration's seed."""
-    return runtime.place(build_method(config))  # type: ignore[return-value]
+    """The method as it is before training: drawn from the seed, its backbone from the first stage if any.
+
+    A second stage keeps the first one's backbone and nothing else: heads are new, keys in queues are random,
+    and every momentum copy starts equal to what it follows. [O]
+    """
+    method = build_method(config)
+    load_start(config, method.encoder)
+    method.restart_copies()
+    return runtime.place(method)  # type: ignore[return-value]
 
 
 def load_method(config: PretrainConfig, folder: Path, runtime: Runtime) -> Method:
     """The method as it is after training, from a finished run's folder."""
-    method = initialise(config, runtime)
+    method: Method = runtime.place(build_method(config))  # type: ignore[assignment]
     load_weights(folder, method)
     return method
 
@@ -53,9 +63,13 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
 
     Writes ``weights.safetensors`` (the whole method), ``history.csv`` and, last, ``record.json``.
 
+    Args:
+        config: resolved by ``cvsa.lineage.resolve_run`` where it starts from another run.
+        out: folder of this run.
+
     Raises:
-        CVSAError: see ``cvsa.config``, ``cvsa.data.datasets`` and ``cvsa.training.loop``; or ``out`` holds
-            another run.
+        CVSAError: see ``cvsa.lineage``, ``cvsa.config``, ``cvsa.data.datasets`` and ``cvsa.training.loop``;
+            or ``out`` holds another run.
     """
     done = finished(config, out)
     if done:
@@ -63,7 +77,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     started, clock = now(), time.monotonic()
     runtime = Runtime.of(config)
     bank = load_splits(config)["train"].to(runtime.device)
-    if config.base == "moco_v2" and config.queue_size > len(bank):
+    if find_base(config.base).queue and config.queue_size > len(bank):
         raise CVSAError(
             f"Parameter queue_size = {config.queue_size}: larger than the training set ({len(bank)} images), "
             "so a queue would hold an image's own old key. Lower queue_size."
@@ -76,7 +90,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     save_weights(out, method)
     record = make_record(
         config,
-        "pretrain",
+        parent=parent_of(config),
         started=started,
         seconds=time.monotonic() - clock,
         runtime=runtime,

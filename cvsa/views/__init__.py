@@ -1,7 +1,7 @@
 """Views: what a contrastive method sees of an image, made in batches on the device that trains."""
 
 from cvsa.views.crop import random_resized_crop
-from cvsa.views.maker import VIEW_GENERATORS, ViewMaker
+from cvsa.views.maker import VIEW_GENERATORS, ViewMaker, ViewSettings
 from cvsa.views.photometric import AUGMENTATIONS, Photometric
 from cvsa.views.resample import resample
 from cvsa.views.swap import saliency_swap
@@ -12,6 +12,7 @@ __all__ = [
     "VIEW_GENERATORS",
     "Photometric",
     "ViewMaker",
+    "ViewSettings",
     "Views",
     "random_resized_crop",
     "resample",

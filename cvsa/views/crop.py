@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from cvsa.views.resample import axis_weights, resample
+from cvsa.views.resample import Axis, resample
 from cvsa.views.types import Range, Views, check_images, check_ratio, check_scale, check_size, coins, uniform
 
 TRIES = 10  # torchvision's number of draws before it falls back to a central crop
@@ -83,10 +83,7 @@ def random_resized_crop(
     boxes = sample_crops(batch, height, width, scale, ratio, generator, images.device).to(images.dtype)
     mirrored = coins(batch, flip, generator, images.device) if flip > 0 else None
     x1, y1, x2, y2 = boxes.unbind(1)
-    weights_y, weights_x = (
-        axis_weights(y1, y2, height, size),
-        axis_weights(x1, x2, width, size, flip=mirrored),
-    )
-    out = resample(images, weights_y, weights_x).clamp_(0.0, 1.0)
+    y, x = Axis(y1, y2, height, size), Axis(x1, x2, width, size, flip=mirrored)
+    out = resample(images, y, x).clamp_(0.0, 1.0)
     masks = out[:, 3:] if channels == 4 else out.new_ones(batch, 1, size, size)
     return Views(out[:, :3], masks)

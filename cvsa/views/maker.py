@@ -1,16 +1,22 @@
-"""From image numbers to pairs of views: geometry by a named generator, then a named photometric recipe."""
+"""From image numbers to the views of a method: geometry by a named generator, then a photometric recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cvsa.errors import CVSAError
+from cvsa.methods.catalogue import PATCH, VIEWS
+from cvsa.views.contrastive_crop import contrastive_crop
 from cvsa.views.crop import random_resized_crop
+from cvsa.views.cutout import BACKGROUNDS, dilo
+from cvsa.views.leave_one_out import leave_one_out
+from cvsa.views.paste import random_paste
+from cvsa.views.patches import neighbouring_patches
 from cvsa.views.photometric import AUGMENTATIONS
 from cvsa.views.swap import MASKS, saliency_swap
 from cvsa.views.types import Range, Views, check_ratio, check_scale, check_size
@@ -26,27 +32,56 @@ class ViewSettings:
     Attributes:
         size: side of the views, in pixels.
         scale: area of Saliency Swap's crop as a share of the saliency box: lower bound or (low, high).
-        ratio: aspect range of the crops.
+        ratio: aspect range of the crops (of the factor on the box's aspect for Saliency Swap).
         crop_scale: area of RandomResizedCrop's crop as a share of the image.
+        swap_probability: share of the views made by Saliency Swap, the others being crops [O: 1].
         mask: "rectangle" or "saliency", the mask of swapped views.
         masks: whether the masks are used at all; if not, they may be anything that costs nothing.
         flip: probability of a horizontal flip.
+        dilo_fraction: share of DiLo's views that get another background.
+        dilo_backgrounds: kinds of those.
     """
 
     size: int
     scale: float | Range = 0.5
     ratio: Range = (3 / 4, 4 / 3)
     crop_scale: float | Range = (0.08, 1.0)
+    swap_probability: float = 1.0
     mask: str = "rectangle"
     masks: bool = True
     flip: float = 0.5
+    dilo_fraction: float = 0.3
+    dilo_backgrounds: tuple[str, ...] = BACKGROUNDS
 
 
-# (bank, image numbers (B,), their images (B, 4, R, R), settings, generator) -> one view each
-ViewGenerator = Callable[["ImageBank", Tensor, Tensor, ViewSettings, torch.Generator], Views]
+# (bank, image numbers (B,), their images (B, 4, R, R), settings, generator) -> Views of every reference
+Single = Callable[["ImageBank", Tensor, Tensor, ViewSettings, torch.Generator], Views]
+Joint = Callable[["ImageBank", Tensor, Tensor, ViewSettings, torch.Generator], tuple[Views, ...]]
 
 
-def _crop_view(
+@dataclass(frozen=True)
+class ViewGenerator:
+    """How the views of a reference are made.
+
+    Attributes:
+        make: makes all of them.
+        count: how many.
+        others: whether a view takes from another image too.
+        colour_of: view -> the view whose photometric colours it shares.
+    """
+
+    make: Joint
+    count: int = 2
+    others: bool = False
+    colour_of: Mapping[int, int] = field(default_factory=dict)
+
+
+def _independent(make: Single, count: int = 2) -> Joint:
+    """Views that know nothing of each other, made one after the other."""
+    return lambda *inputs: tuple(make(*inputs) for _ in range(count))
+
+
+def _crop(
     bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
 ) -> Views:
     return random_resized_crop(
@@ -59,7 +94,21 @@ def _crop_view(
     )
 
 
-def _swap_view(
+def _contrastive_crop(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> Views:
+    return contrastive_crop(
+        images,
+        bank.boxes[index.to(bank.boxes.device)],
+        size=settings.size,
+        scale=settings.crop_scale,
+        ratio=settings.ratio,
+        generator=generator,
+        flip=settings.flip,
+    )
+
+
+def _swap(
     bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
 ) -> Views:
     other = draw_others(index, len(bank), generator).to(bank.boxes.device)
@@ -77,11 +126,84 @@ def _swap_view(
     )
 
 
+def _swap_or_crop(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> Views:
+    if settings.swap_probability == 1.0:
+        return _swap(bank, index, images, settings, generator)
+    swapped = torch.rand(len(index), generator=generator, device=generator.device) < settings.swap_probability
+    size = settings.size
+    out = Views(images.new_empty(len(index), 3, size, size), images.new_empty(len(index), 1, size, size))
+    for chosen, make in ((swapped, _swap), (~swapped, _crop)):
+        rows = chosen.nonzero()[:, 0]
+        if len(rows):
+            at = rows.to(images.device)
+            views = make(bank, index[rows.to(index.device)], images[at], settings, generator)
+            out.images[at], out.masks[at] = views.images, views.masks
+    return out
+
+
+def _dilo(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> Views:
+    return dilo(
+        images,
+        bank.gather(draw_others(index, len(bank), generator).to(bank.boxes.device)),
+        size=settings.size,
+        crop_scale=settings.crop_scale,
+        ratio=settings.ratio,
+        generator=generator,
+        fraction=settings.dilo_fraction,
+        backgrounds=settings.dilo_backgrounds,
+        flip=settings.flip,
+    )
+
+
+def _random_paste(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> Views:
+    other = draw_others(index, len(bank), generator).to(bank.boxes.device)
+    return random_paste(
+        images,
+        bank.gather(other),
+        size=settings.size,
+        crop_scale=settings.crop_scale,
+        generator=generator,
+        flip=settings.flip,
+    )
+
+
+def _leave_one_out(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> tuple[Views, ...]:
+    return leave_one_out(
+        images if settings.masks else images[:, :3],
+        size=settings.size,
+        scale=settings.crop_scale,
+        ratio=settings.ratio,
+        generator=generator,
+        flip=settings.flip,
+    )
+
+
+def _patches(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> tuple[Views, ...]:
+    # Smaller than other views, so that the network meets things at about the size they have in an image.
+    return neighbouring_patches(images[:, :3], size=round(PATCH * settings.size), generator=generator)
+
+
 VIEW_GENERATORS: dict[str, ViewGenerator] = {
-    "random_resized_crop": _crop_view,
-    "saliency_swap": _swap_view,
+    "random_resized_crop": ViewGenerator(_independent(_crop)),
+    "saliency_swap": ViewGenerator(_independent(_swap_or_crop), others=True),
+    "dilo": ViewGenerator(_independent(_dilo), others=True),
+    "contrastive_crop": ViewGenerator(_independent(_contrastive_crop)),
+    "random_paste": ViewGenerator(_independent(_random_paste), others=True),
+    "leave_one_out": ViewGenerator(_leave_one_out, count=4, colour_of={2: 0}),
+    "neighbouring_patches": ViewGenerator(_patches),
+    "one_crop": ViewGenerator(_independent(_crop, 1), count=1),
 }
-"""Name -> view generator; a new one is one more line."""
+"""Name -> view generator; a new one is one more line, here and in the catalogue."""
 
 
 def draw_others(index: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -99,64 +221,51 @@ def draw_others(index: Tensor, count: int, generator: torch.Generator) -> Tensor
 
 
 class ViewMaker:
-    """Makes the two views of each reference of a batch, on the bank's device.
+    """Makes the views of each reference of a batch, on the bank's device.
 
     Args:
         bank: images with saliency and boxes.
         view: name in VIEW_GENERATORS.
-        size: side of the views, in pixels.
-        scale: Saliency Swap's crop area as a share of the saliency box, in (0, 1]: lower bound or (low,
-            high).
-        ratio: aspect range of the crops (of the factor on the box's aspect for Saliency Swap).
-        augmentation: name in AUGMENTATIONS.
-        swap_probability: share of the views made by ``view``; the others are random resized crops [O: 1].
-        mask: "rectangle" or "saliency", see :func:`~cvsa.views.saliency_swap`.
-        crop_scale: area of random resized crops as a share of the image.
-        flip: probability of a horizontal flip.
-        masks: False where no one reads the masks (no alignment): those of crops are then ones, and cost
-            nothing.
+        augmentation: name in AUGMENTATIONS; its second recipe serves every view after the first.
+        settings: what the view generators may need to know.
 
     Raises:
-        CVSAError: on an unknown name, an impossible number, or a bank too small to swap.
+        CVSAError: on an unknown name, an impossible number, a bank too small to take another image from, or
+            one that knows no object where the view needs it.
     """
 
-    def __init__(
-        self,
-        bank: ImageBank,
-        *,
-        view: str,
-        size: int,
-        scale: float | Range = 0.5,
-        ratio: Range = (3 / 4, 4 / 3),
-        augmentation: str,
-        swap_probability: float = 1.0,
-        mask: str = "rectangle",
-        crop_scale: float | Range = (0.08, 1.0),
-        flip: float = 0.5,
-        masks: bool = True,
-    ) -> None:
+    def __init__(self, bank: ImageBank, *, view: str, augmentation: str, settings: ViewSettings) -> None:
         _known("view", view, VIEW_GENERATORS)
         _known("augmentation", augmentation, AUGMENTATIONS)
-        _known("view mask", mask, MASKS)
-        check_size(size)
-        for name, probability in (("swap_probability", swap_probability), ("flip", flip)):
-            if not 0.0 <= probability <= 1.0:
-                raise CVSAError(f"{name} {probability} is not a probability; give a number in [0, 1]")
-        if view != "random_resized_crop" and len(bank) < 2:
+        _known("view mask", settings.mask, MASKS)
+        check_size(settings.size)
+        for name in ("swap_probability", "flip", "dilo_fraction"):
+            share = getattr(settings, name)
+            if not 0.0 <= share <= 1.0:
+                raise CVSAError(f"{name} {share} is not a probability; give a number in [0, 1]")
+        self.bank = bank
+        self.generator = VIEW_GENERATORS[view]
+        if self.generator.others and len(bank) < 2:
             raise CVSAError(
                 f"view {view!r} needs another image as background, but the bank holds {len(bank)}; add images"
             )
-        self.bank = bank
-        self.settings = ViewSettings(
-            size, check_scale(scale), check_ratio(ratio), check_scale(crop_scale), mask, masks, flip
+        if VIEWS[view].saliency and bank.no_object == len(bank):
+            raise CVSAError(
+                f"view {view!r} needs to know where the object is, and no image of the bank has a salient "
+                "object; give masks, boxes or predicted maps, or take view random_resized_crop"
+            )
+        self.settings = replace(
+            settings,
+            scale=check_scale(settings.scale),
+            ratio=check_ratio(settings.ratio),
+            crop_scale=check_scale(settings.crop_scale),
         )
         self.view = view
         self.recipes = AUGMENTATIONS[augmentation]
-        self.swap_probability = swap_probability
 
     @torch.no_grad()
-    def __call__(self, index: Tensor, generator: torch.Generator) -> tuple[Views, Views]:
-        """Make a pair of views of each reference, independent of each other.
+    def __call__(self, index: Tensor, generator: torch.Generator) -> tuple[Views, ...]:
+        """Make the views of each reference.
 
         Args:
             index: (B,) int64, image numbers in the bank.
@@ -164,29 +273,18 @@ class ViewMaker:
                 waiting for a GPU.
 
         Returns:
-            Two Views: images (B, 3, size, size) in [0, 1], masks (B, 1, size, size).
+            As many Views as the generator makes: images (B, 3, size, size) in [0, 1], masks (B, 1, size,
+            size).
         """
-        images = self.bank.gather(index)
-        first, second = (self._geometry(index, images, generator) for _ in self.recipes)
-        return (
-            Views(self.recipes[0](first.images, generator), first.masks),
-            Views(self.recipes[1](second.images, generator), second.masks),
+        made = self.generator.make(self.bank, index, self.bank.gather(index), self.settings, generator)
+        recipes = [self.recipes[min(number, 1)] for number in range(len(made))]
+        changes = [recipe.draw(len(index), generator) for recipe in recipes]
+        for view, source in self.generator.colour_of.items():
+            changes[view] = changes[view].with_colour_of(changes[source])
+        return tuple(
+            replace(views, images=recipe.apply(views.images, change))
+            for views, recipe, change in zip(made, recipes, changes, strict=True)
         )
-
-    def _geometry(self, index: Tensor, images: Tensor, generator: torch.Generator) -> Views:
-        generate = VIEW_GENERATORS[self.view]
-        if self.swap_probability == 1.0:
-            return generate(self.bank, index, images, self.settings, generator)
-        swapped = torch.rand(len(index), generator=generator, device=generator.device) < self.swap_probability
-        size = self.settings.size
-        out = Views(images.new_empty(len(index), 3, size, size), images.new_empty(len(index), 1, size, size))
-        for chosen, make in ((swapped, generate), (~swapped, _crop_view)):
-            rows = chosen.nonzero()[:, 0]
-            if len(rows):
-                at = rows.to(images.device)
-                views = make(self.bank, index[rows.to(index.device)], images[at], self.settings, generator)
-                out.images[at], out.masks[at] = views.images, views.masks
-        return out
 
 
 def _known(what: str, name: str, allowed: Collection[str]) -> None:

@@ -2,8 +2,9 @@
 
 The operations are those of torchvision's functional API (ColorJitter's four, greyscale, Gaussian blur,
 solarise), the recipes those of BYOL (Grill et al. 2020, table 6; its two views differ) and of MoCo v2 (Chen
-et al. 2020). As in torch, a trailing underscore marks a function that works in place: fresh memory is what
-costs most on a CPU.
+et al. 2020). What is drawn does not depend on where it is applied: by torch operations, which define what
+each change means, or on a CPU by the same arithmetic compiled (:mod:`cvsa.views.kernels`). As in torch, a
+trailing underscore marks a function that works in place.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvsa.views import kernels
+
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
 BLUR_REFERENCE_SIZE = 224  # the size at which the recipes state sigma, in pixels
 NEGLIGIBLE = 1e-4  # a neighbour's weight, relative to the centre's, far below one grey level (1/255)
 REACH = math.sqrt(-2 * math.log(NEGLIGIBLE))  # in sigmas: from here on a neighbour's weight is negligible
-GROUP = 64  # samples worked on together on a CPU: their pixels stay in its cache
 
 
 def _column(factor: Tensor) -> Tensor:
@@ -120,7 +123,36 @@ def solarise(images: Tensor, threshold: float = 0.5) -> Tensor:
     return torch.where(images < threshold, images, inverted)
 
 
-_OPERATIONS = (brightness_, contrast_, saturation_, hue_)
+_JITTER = (brightness_, contrast_, saturation_, hue_)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All that a recipe has drawn for a batch, on the generator's device; the same whatever applies it.
+
+    Attributes:
+        jittered: (B,) bool, whose colours are jittered.
+        factors: (4, B) float, the factors of brightness, contrast and saturation and the shift of the hue.
+        order: (B, 4) int64, the rows of ``factors`` in the order in which they are applied.
+        grey: (B,) bool, which samples lose their colour.
+        blurred: (B,) bool.
+        sigma: (B,) float, standard deviation of the blur, in pixels at 224 px.
+        solarised: (B,) bool.
+    """
+
+    jittered: Tensor
+    factors: Tensor
+    order: Tensor
+    grey: Tensor
+    blurred: Tensor
+    sigma: Tensor
+    solarised: Tensor
+
+    def with_colour_of(self, other: Changes) -> Changes:
+        """The colour jitter and greyscale of another draw for the same samples; own blur and solarising."""
+        return replace(
+            self, jittered=other.jittered, factors=other.factors, order=other.order, grey=other.grey
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +160,7 @@ class Photometric:
     """A recipe: colour jitter, then greyscale, then blur, then solarise, each with its probability.
 
     Attributes:
-        jitter: probability of colour jitter.
+        jitter: probability of colour jitter, its four operations in an order drawn for each sample.
         brightness, contrast, saturation: factors are U(1 - x, 1 + x), 0 <= x <= 1.
         hue: shifts are U(-x, x), as a share of the circle, 0 <= x <= 0.5.
         grey: probability of greyscale.
@@ -147,73 +179,99 @@ class Photometric:
     sigma: tuple[float, float] = (0.1, 2.0)
     solarise: float = 0.0
 
-    @torch.no_grad()
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch.
+        """Draw the changes of a batch and apply them; see :meth:`draw` and :meth:`apply`."""
+        if not (self.jitter or self.grey or self.blur or self.solarise):
+            return images
+        return self.apply(images, self.draw(len(images), generator))
 
-        Decisions are drawn on the generator's device: with a CPU generator, a GPU is never waited for and
+    def draw(self, batch: int, generator: torch.Generator) -> Changes:
+        """Draw what happens to each sample of a batch.
+
+        Everything stays on the generator's device: with a CPU generator, a GPU is never waited for and
         draws the same views as a CPU.
+        """
+        draw = torch.rand(13, batch, generator=generator, device=generator.device)
+        jittered, grey, blurred, solarised = (
+            coin < probability
+            for coin, probability in zip(
+                draw[:4], (self.jitter, self.grey, self.blur, self.solarise), strict=True
+            )
+        )
+        spread = draw.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])[:, None]
+        factors = draw[4:8].mul(2).sub_(1).mul_(spread)  # (4, B)
+        factors[:3] += 1
+        sigma = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * draw[8]
+        order = draw[9:].argsort(0).T.contiguous()  # (B, 4)
+        return Changes(jittered, factors, order, grey, blurred, sigma, solarised)
+
+    @torch.no_grad()
+    def apply(self, images: Tensor, changes: Changes) -> Tensor:
+        """Apply what was drawn by this recipe.
 
         Args:
             images: (B, 3, H, W) float in [0, 1]; not modified.
-            generator: source of all randomness.
+            changes: one draw for B samples.
 
         Returns:
             (B, 3, H, W) float in [0, 1].
         """
-        if not (self.jitter or self.grey or self.blur or self.solarise):
-            return images
-        batch, device = len(images), generator.device
-        # ColorJitter's random order of operations is drawn per group of samples [O].
-        group = GROUP if images.device.type == "cpu" else max(GROUP, math.ceil(batch / 4))
-        groups = math.ceil(batch / group)
-        draw = torch.rand(9 * batch + 4 * groups, generator=generator, device=device)
-        coin, strength = draw[: 9 * batch].view(9, batch).split((4, 5))
-
-        spread = strength.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])[:, None]
-        change = strength[:4].mul(2).sub_(1).mul_(spread)  # (4, B)
-        change[:3] += 1
         scaling = images.shape[-1] / BLUR_REFERENCE_SIZE
-        sigma = (self.sigma[0] + (self.sigma[1] - self.sigma[0]) * strength[4]) * scaling
-        widest = self.sigma[1] * scaling
+        sigma, widest = changes.sigma * scaling, self.sigma[1] * scaling
+        blurred = changes.blurred & (sigma > 1 / REACH)
         radius = min(math.ceil(3 * widest), math.floor(REACH * widest), min(images.shape[-2:]) - 1)
-
-        jittered, blurred = coin[0] < self.jitter, (coin[2] < self.blur) & (sigma > 1 / REACH)
-        # Sorted, samples to jitter come first and samples to blur lie side by side: slices, not copies.
-        sort = torch.where(jittered, 0, 3) + torch.where(blurred, 1, 0) * torch.where(jittered, 1, -1)
-        place = sort.argsort()  # 0: jitter; 1: both; 2: blur; 3: neither
-        counts = torch.bincount(sort, minlength=4).tolist()
-        jitter, blur = slice(0, counts[0] + counts[1]), slice(counts[0], sum(counts[:3]))
-        change, sigma, coin = change[:, place], sigma[place], coin[:, place]
-        back = place.argsort().to(images.device, non_blocking=True)
-        out = images.index_select(0, place.to(images.device, non_blocking=True))
-
-        orders = draw[9 * batch :].view(groups, 4).argsort(1).tolist() if self.jitter else []
-        moved = change[:, jitter].to(images.device, images.dtype, non_blocking=True).tensor_split(groups, 1)
-        for samples, factors, order in zip(out[jitter].tensor_split(groups), moved, orders, strict=False):
-            for operation in order:
-                _OPERATIONS[operation](samples, factors[operation])
-        _apply(to_greyscale, out, coin[1] < self.grey)
-        if blur.stop > blur.start:
-            own = sigma[blur].to(images.device, images.dtype, non_blocking=True)
-            out[blur] = gaussian_blur(out[blur], own, radius)
-        _apply(solarise, out, coin[3] < self.solarise)
-        return out.index_select(0, back)
+        if kernels.serve(images):
+            return kernels.photometric(images, changes, sigma, blurred, radius)
+        out = _jittered(images, changes)
+        _replace(to_greyscale, out, changes.grey)
+        _replace(partial(gaussian_blur, radius=radius), out, blurred, sigma)
+        _replace(solarise, out, changes.solarised)
+        return out
 
 
-def _apply(operation: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> None:
-    """Replace the chosen samples by operation(samples), in place."""
-    index = chosen.nonzero()[:, 0].to(images.device, non_blocking=True)
+def _jittered(images: Tensor, changes: Changes) -> Tensor:
+    """A jittered copy, in four rounds; in each, samples with the same operation lie side by side."""
+    last = len(_JITTER)
+    turn = torch.where(changes.jittered[:, None], changes.order, last).T  # (4, B), whose turn; 4: nobody's
+    counts = F.one_hot(turn, last + 1).sum(1).tolist()  # (4, 5)
+    if counts[0][last] == len(images):
+        return images.clone(memory_format=torch.contiguous_format)
+    place = turn.argsort(dim=1, stable=True)  # which sample lies where
+    where = place.argsort(1)
+    # Each move starts from where the round before has left the samples; the last one brings them home.
+    moves = torch.cat([place[:1], where[:-1].gather(1, place[1:]), where[-1:]])  # (5, B)
+    moves = moves.to(images.device, non_blocking=True)
+    factors = changes.factors[:, place].to(images.device, images.dtype, non_blocking=True)  # (4, 4, B)
+    for turns, (move, count) in enumerate(zip(moves[:-1], counts, strict=True)):
+        images = images.index_select(0, move)
+        for number, operation in enumerate(_JITTER):
+            begin, length = sum(count[:number]), count[number]
+            if length:
+                samples, own = (
+                    images.narrow(0, begin, length),
+                    factors[number, turns].narrow(0, begin, length),
+                )
+                operation(samples, own)
+    return images.index_select(0, moves[-1])
+
+
+def _replace(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *parameters: Tensor) -> None:
+    """Replace the chosen samples by operation(samples, their parameters), in place."""
+    index = chosen.nonzero()[:, 0]
     if len(index):
-        images[index] = operation(images.index_select(0, index))
+        own = [values[index].to(images.device, images.dtype, non_blocking=True) for values in parameters]
+        at = index.to(images.device, non_blocking=True)
+        images[at] = operation(images.index_select(0, at), *own)
 
 
 _BYOL = Photometric(jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, grey=0.2, blur=1.0)
+_SIMCLR = Photometric(jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, grey=0.2, blur=0.5)
 _MOCO_V2 = Photometric(jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, blur=0.5)
 
 AUGMENTATIONS: dict[str, tuple[Photometric, Photometric]] = {
     "byol": (_BYOL, replace(_BYOL, blur=0.1, solarise=0.2)),
     "moco_v2": (_MOCO_V2, _MOCO_V2),
+    "simclr": (_SIMCLR, _SIMCLR),
     "none": (Photometric(), Photometric()),
 }
 """Name -> the recipes of the first and of the second view."""

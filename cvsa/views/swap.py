@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cvsa.errors import CVSAError
-from cvsa.views.resample import axis_weights, resample
+from cvsa.views.resample import Axis, mirror, rectangle, resample
 from cvsa.views.types import Range, Views, check_images, check_ratio, check_scale, check_size, coins, uniform
 
 MASKS = ("rectangle", "saliency")
@@ -26,8 +26,8 @@ def clean_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     Returns:
         (B, 4) float boxes with 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height.
     """
-    whole = boxes.new_tensor([0, 0, width, height])
-    clipped = torch.minimum(boxes.clamp(min=0), whole[[2, 3, 2, 3]])
+    whole, limit = boxes.new_tensor([[0, 0, width, height], [width, height, width, height]])
+    clipped = torch.minimum(boxes.clamp(min=0), limit)
     good = (clipped[:, 2:] > clipped[:, :2]).all(1, keepdim=True)  # False for NaN too
     return torch.where(good, clipped, whole)
 
@@ -77,32 +77,29 @@ def destinations(boxes: Tensor, height: int, width: int, size: int) -> Tensor:
     return torch.cat([first, torch.maximum(last, first + 1)], 1)
 
 
-def _span(start: Tensor, stop: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
-    """(B, size) float, 1 for the pixels whose centres lie in [start, stop); mirrored where flip."""
+def _span(start: Tensor, stop: Tensor, size: int) -> Tensor:
+    """(B, size) float, 1 for the pixels whose centres lie in [start, stop)."""
     centre = torch.arange(size, device=start.device, dtype=start.dtype) + 0.5
-    inside = (centre >= start[:, None]) & (centre < stop[:, None])
-    if flip is not None:
-        inside = torch.where(flip[:, None], inside.flip(1), inside)
-    return inside.to(start.dtype)
+    return ((centre >= start[:, None]) & (centre < stop[:, None])).to(start.dtype)
 
 
 def _resized_background(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None) -> Tensor:
     """The background at view size with its object left out, so that no object pixel bleeds past the patch.
 
     A resize mixes neighbours, so beside the destination it would show a halo of the object that was
-    replaced. Pixels of the object's box therefore carry no weight, and what remains is renormalised. As a
-    box is an outer product, so is the weight it takes: out = W_y (X outside) W_x^T / (1 - p_y p_x^T), where
-    p is the share of each row within the box.
+    replaced. Pixels of the object's box therefore carry no weight, and what remains is renormalised:
+    out = resize(X outside) / resize(outside).
     """
     height, width = images.shape[-2:]
     zero = boxes.new_zeros(len(boxes))
-    weights_y = axis_weights(zero, zero + height, height, size)
-    weights_x = axis_weights(zero, zero + width, width, size, flip=flip)
     inside_y, inside_x = _span(boxes[:, 1], boxes[:, 3], height), _span(boxes[:, 0], boxes[:, 2], width)
-    outside = 1 - inside_y[:, None, :, None] * inside_x[:, None, None, :]
-    share_y, share_x = torch.bmm(weights_y, inside_y[:, :, None]), torch.bmm(weights_x, inside_x[:, :, None])
-    kept = 1 - share_y[:, None] * share_x[:, None].transpose(2, 3)  # (B, 1, S, S)
-    return resample(images * outside, weights_y, weights_x).div_(kept.clamp_(min=1e-4))
+    outside = 1 - inside_y[:, None, :, None] * inside_x[:, None, None, :]  # (B, 1, H, W)
+    out = resample(
+        torch.cat([images * outside, outside], 1),
+        Axis(zero, zero + height, height, size),
+        Axis(zero, zero + width, width, size, flip=flip),
+    )
+    return out[:, :-1] / out[:, -1:].clamp(min=1e-4)
 
 
 @torch.no_grad()
@@ -123,8 +120,7 @@ def saliency_swap(
 
     1. Crop inside the reference's saliency box (:func:`sample_box_crops`). [A]
     2. Resize the crop, aspect not kept, to fill exactly the background's saliency box, a hard-edged
-       rectangle [A],
-       rounded outward to whole view pixels so that none of the replaced object shows [O].
+       rectangle [A], rounded outward to whole view pixels so that none of the replaced object shows [O].
     3. The rest is the background resized to the view [A]; the mask is where the patch lies [A].
 
     Crop and resize are one resampling straight into the view. Where no resize is needed the background is
@@ -137,8 +133,7 @@ def saliency_swap(
         background_boxes: (B, 4) in pixels of the background, likewise.
         size: side of the views, in pixels.
         scale: lower bound (or range) of the crop's area, as a share of the reference's box; the paper's
-            best is
-            0.4 to 0.5 [A].
+            best is 0.4 to 0.5 [A].
         ratio: range of the factor on the box's own aspect [O].
         generator: source of all randomness.
         mask: "rectangle" (1 where the patch lies [A]) or "saliency" (the reference's saliency inside it [O]).
@@ -168,38 +163,20 @@ def saliency_swap(
     crops = sample_box_crops(
         clean_boxes(reference_boxes.to(device, dtype), height, width), scale, ratio, generator
     )
-    coin = coins(len(reference), flip, generator, generator.device)
-    mirrored = coin.to(device, non_blocking=True) if flip > 0 else None
+    coin = coins(len(reference), flip, generator, device)
+    mirrored = coin if flip > 0 else None
     rows, columns = background.shape[-2:]
     target_boxes = clean_boxes(background_boxes.to(device, dtype), rows, columns)
     target = destinations(target_boxes, rows, columns, size)
 
-    needed = reference if mask == "saliency" else reference[:, :3]
-    patch = resample(
-        needed,
-        axis_weights(crops[:, 1], crops[:, 3], height, size, out_start=target[:, 1], out_stop=target[:, 3]),
-        axis_weights(
-            crops[:, 0],
-            crops[:, 2],
-            width,
-            size,
-            out_start=target[:, 0],
-            out_stop=target[:, 2],
-            flip=mirrored,
-        ),
-    )  # zero outside the destination
-    inside_y, inside_x = (
-        _span(target[:, 1], target[:, 3], size),
-        _span(target[:, 0], target[:, 2], size, mirrored),
-    )
-    rectangle = inside_y[:, None, :, None] * inside_x[:, None, None, :]  # (B, 1, S, S)
+    y = Axis(crops[:, 1], crops[:, 3], height, size, target[:, 1], target[:, 3])
+    x = Axis(crops[:, 0], crops[:, 2], width, size, target[:, 0], target[:, 2], mirrored)
 
     scene = background[:, :3]
     if (rows, columns) != (size, size):
         scene = _resized_background(scene, target_boxes, size, mirrored)
-    elif mirrored is not None:
-        chosen = coin.nonzero()[:, 0].to(device, non_blocking=True)
-        scene = scene.clone(memory_format=torch.contiguous_format)  # the caller's stays as it is
-        scene[chosen] = scene.index_select(0, chosen).flip(3)
-    images = patch[:, :3].addcmul_(scene, 1 - rectangle).clamp_(0.0, 1.0)
-    return Views(images, patch[:, 3:].clamp_(0.0, 1.0) if mask == "saliency" else rectangle)
+    else:
+        scene = scene.clone() if mirrored is None else mirror(scene, mirrored)
+    images = resample(reference[:, :3], y, x, canvas=scene).clamp_(0.0, 1.0)
+    masks = resample(reference[:, 3:], y, x).clamp_(0.0, 1.0) if mask == "saliency" else rectangle(y, x)
+    return Views(images, masks)

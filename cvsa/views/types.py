@@ -21,10 +21,14 @@ class Views:
         images: (B, 3, S, S) float, RGB in [0, 1]; normalisation is the backbone's business.
         masks: (B, 1, S, S) float; where the object lies in the view: {0, 1} for rectangles, [0, 1] for
             saliency.
+        boxes: (B, 4) float x1, y1, x2, y2 in view pixels, where a pasted object lies; None where nobody asks.
+        labels: (B,) int64, the answer of a pretext task; None for contrastive views.
     """
 
     images: Tensor
     masks: Tensor
+    boxes: Tensor | None = None
+    labels: Tensor | None = None
 
 
 def uniform(

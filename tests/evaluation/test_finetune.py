@@ -11,14 +11,15 @@ import torch
 
 from cvsa.config import FinetuneConfig, PretrainConfig, resolve
 from cvsa.errors import CVSAError
-from cvsa.evaluation.features import extract_features, resolve_evaluation, starting_backbone, whole_view
+from cvsa.evaluation.features import extract_features, starting_backbone, whole_view
 from cvsa.evaluation.finetune import finetune
+from cvsa.lineage import resolve_run
 from cvsa.training.pretrain import load_method
 from cvsa.training.runtime import Runtime
 
 
 def test_it_starts_from_the_pretrained_encoder(trained: Path, small: dict[str, Any]) -> None:
-    config, parent = resolve_evaluation(FinetuneConfig, pretrained=str(trained))
+    config, parent = resolve_run(FinetuneConfig, pretrained=str(trained))
     assert parent is not None and config.parent == parent.run_id
     assert (config.row, config.seed, config.image_size, config.train_images) == ("BYOL+CVSA", 0, 32, 60)
     runtime = Runtime.of(config)
@@ -41,7 +42,7 @@ def test_it_starts_from_the_pretrained_encoder(trained: Path, small: dict[str, A
 def test_contradictions_are_refused(given: dict[str, Any], words: list[str], trained: Path) -> None:
     given = {key: str(trained) if value == "TRAINED" else value for key, value in given.items()}
     with pytest.raises(CVSAError) as error:
-        resolve_evaluation(FinetuneConfig, **given)
+        resolve_run(FinetuneConfig, **given)
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
 
 
@@ -69,7 +70,7 @@ def test_supervision_beats_chance_by_a_margin(tmp_path: Path) -> None:
 def test_features_are_the_same_in_any_batch_size(trained: Path) -> None:
     from cvsa.data.datasets import load_splits
 
-    config, _ = resolve_evaluation(FinetuneConfig, pretrained=str(trained))
+    config, _ = resolve_run(FinetuneConfig, pretrained=str(trained))
     runtime = Runtime.of(config)
     backbone, bank = starting_backbone(config, runtime), load_splits(config)["test"]
     whole, parts = (extract_features(backbone, bank, 32, runtime, batch=size) for size in (200, 7))

@@ -66,8 +66,10 @@ def test_constant_features_do_not_break_the_probe() -> None:
 def test_probe_records_class_and_habitat(trained: Path, tmp_path: Path) -> None:
     record = probe(tmp_path, pretrained=trained)
     assert set(record.metrics) == {
+        "linear_val",
         "linear_test",
         "linear_test_swapped",
+        "knn_val",
         "knn_test",
         "knn_test_swapped",
         "habitat_linear",

@@ -13,7 +13,7 @@ from cvsa.errors import CVSAError
 from cvsa.records import find_records, write_record
 from cvsa.report import tables
 from cvsa.report.keep import keep
-from cvsa.report.pages import interval, markdown, percent, points
+from cvsa.report.page import interval, markdown, percent, points
 
 
 def make_runs(root: Path, accuracy: dict[tuple[str, int], float]) -> None:
@@ -97,7 +97,7 @@ def test_formats() -> None:
 
 def test_keep_refuses_an_unfinished_preset_and_copies_nothing(tmp_path: Path) -> None:
     (tmp_path / "workflow").mkdir()
-    (tmp_path / "workflow" / "grid.yaml").write_text("tiny: {rows: [Random], seeds: [0]}")
+    (tmp_path / "workflow" / "grid.yaml").write_text("tiny: {second_stage_only: [Random], seeds: [0]}")
     with pytest.raises(CVSAError, match="not finished"):
         keep("tiny", tmp_path)
     assert not (tmp_path / "results").exists()

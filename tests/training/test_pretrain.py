@@ -71,7 +71,7 @@ def test_a_killed_run_resumes_and_ends_the_same(row: str, small: dict[str, Any],
     process.wait()
     assert not (killed / "record.json").exists()
     config = resolve(PretrainConfig, **fields)
-    state = load_checkpoint(killed, config.identity(), loop.code_hash())
+    state = load_checkpoint(killed, config.identity(), loop.code_hash(config))
     assert state is not None and 0 < state["epoch"] < 6
     assert_same(whole, outcome(pretrain(config, killed), killed))
     assert not (killed / CHECKPOINT).exists()
@@ -85,10 +85,10 @@ def test_a_checkpoint_of_another_run_is_not_resumed(
     config = resolve(PretrainConfig, **small)
     with pytest.raises(KeyboardInterrupt):
         pretrain(config, tmp_path)
-    assert load_checkpoint(tmp_path, config.identity(), loop.code_hash()) is not None
+    assert load_checkpoint(tmp_path, config.identity(), loop.code_hash(config)) is not None
     assert (
         load_checkpoint(
-            tmp_path, resolve(PretrainConfig, **{**small, "seed": 3}).identity(), loop.code_hash()
+            tmp_path, resolve(PretrainConfig, **{**small, "seed": 3}).identity(), loop.code_hash(config)
         )
         is None
     )

@@ -9,8 +9,15 @@ from PIL import Image
 from torch import Tensor
 
 from cvsa.errors import CVSAError
-from cvsa.views import random_resized_crop
+from cvsa.views import kernels, random_resized_crop
 from cvsa.views.crop import sample_crops
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels by the compiled loops, and by the torch operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "available", lambda: False)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -56,6 +63,7 @@ def test_fallback_is_the_largest_central_crop_of_the_ratio() -> None:
     torch.testing.assert_close(boxes, expected)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("size", [16, 32, 40])
 def test_image_and_mask_equal_pil(size: int) -> None:
     images = (
@@ -82,6 +90,7 @@ def pil_crop(image: Tensor, box: list[float], size: int) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]).astype(np.float32)) / 255
 
 
+@pytest.mark.usefixtures("path")
 def test_flip_takes_the_mask_along() -> None:
     images = torch.rand((64, 4, 12, 12), generator=generator())
     images[:, 3] = images[:, 0]

@@ -1,4 +1,4 @@
-"""Pairs of views from a bank."""
+"""All views of a batch, from a bank."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from cvsa.errors import CVSAError
-from cvsa.views import AUGMENTATIONS, VIEW_GENERATORS, ViewMaker
+from cvsa.methods.catalogue import PATCH, VIEWS
+from cvsa.views import AUGMENTATIONS, VIEW_GENERATORS, ViewMaker, ViewSettings
 from cvsa.views.maker import draw_others
 
 
@@ -17,13 +18,14 @@ class ColourBank:
 
     count: int = 12
     side: int = 16
+    no_object: int = 0
 
     def __post_init__(self) -> None:
         self.device = torch.device("cpu")
         self.boxes = torch.tensor([[4.0, 5, 12, 13]]).repeat(self.count, 1)
         self.images = torch.zeros(self.count, 4, self.side, self.side, dtype=torch.uint8)
         self.images[:, 0] = (torch.arange(self.count) * 20)[:, None, None]
-        self.images[:, 2:, 5:13, 4:12] = 255
+        self.images[:, 2:, 5:13, 4:12] = 255  # blue and saliency
 
     def __len__(self) -> int:
         return self.count
@@ -37,17 +39,28 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def maker(bank: ColourBank | None = None, **change: object) -> ViewMaker:
-    settings: dict[str, object] = {"view": "saliency_swap", "size": 16, "scale": 0.5, "augmentation": "none"}
-    return ViewMaker(bank or ColourBank(), **(settings | change))  # type: ignore[arg-type]
+    given = {"view": "saliency_swap", "size": 16, "scale": 0.5, "augmentation": "none"} | change
+    view, augmentation = str(given.pop("view")), str(given.pop("augmentation"))
+    settings = ViewSettings(**given)  # type: ignore[arg-type]
+    bank = bank or ColourBank()
+    return ViewMaker(bank, view=view, augmentation=augmentation, settings=settings)  # type: ignore[arg-type]
+
+
+def test_the_catalogue_and_the_generators_name_the_same_views() -> None:
+    assert set(VIEWS) == set(VIEW_GENERATORS)
 
 
 @pytest.mark.parametrize("augmentation", list(AUGMENTATIONS))
 @pytest.mark.parametrize("view", list(VIEW_GENERATORS))
 @pytest.mark.parametrize("size", [16, 11])
-def test_pairs_have_the_promised_shape_and_range(view: str, augmentation: str, size: int) -> None:
-    pair = maker(view=view, augmentation=augmentation, size=size)(torch.arange(12), generator())
-    for views in pair:
-        assert views.images.shape == (12, 3, size, size) and views.masks.shape == (12, 1, size, size)
+def test_views_have_the_promised_shape_and_range(view: str, augmentation: str, size: int) -> None:
+    made = maker(ColourBank(side=24), view=view, augmentation=augmentation, size=size)(
+        torch.arange(12), generator()
+    )
+    assert len(made) == VIEW_GENERATORS[view].count
+    side = round(PATCH * size) if view == "neighbouring_patches" else size
+    for views in made:
+        assert views.images.shape == (12, 3, side, side) and views.masks.shape == (12, 1, side, side)
         assert views.images.dtype == views.masks.dtype == torch.float32
         assert views.images.min() >= 0 and views.images.max() <= 1
         assert views.masks.min() >= 0 and views.masks.max() <= 1
@@ -80,12 +93,37 @@ def test_background_draws_are_uniform_over_the_others() -> None:
 
 @pytest.mark.parametrize("view", list(VIEW_GENERATORS))
 def test_two_views_differ_and_the_generator_decides_everything(view: str) -> None:
-    make = maker(view=view, augmentation="byol")
-    first, second = make(torch.arange(12), generator(1))
-    again, _ = make(torch.arange(12), generator(1))
-    other, _ = make(torch.arange(12), generator(2))
-    assert torch.equal(first.images, again.images) and torch.equal(first.masks, again.masks)
-    assert not torch.equal(first.images, second.images) and not torch.equal(first.images, other.images)
+    make = maker(ColourBank(side=24), view=view, augmentation="byol")
+    made = make(torch.arange(12), generator(1))
+    for views, again in zip(made, make(torch.arange(12), generator(1)), strict=True):
+        assert torch.equal(views.images, again.images) and torch.equal(views.masks, again.masks)
+    others = [make(torch.arange(12), generator(2))[0], *made[1:]]
+    assert not any(torch.equal(made[0].images, other.images) for other in others)
+
+
+def test_leaving_one_out_shares_colour_with_one_key_and_rotation_with_another() -> None:
+    bank = ColourBank(count=40)
+    bank.images[:, 0] = 128
+    bank.images[:, 1:3] = 0
+    bank.images[:, 1, :8] = 200  # green above: the side where it lies tells the rotation
+    make = maker(bank, view="leave_one_out", augmentation="none", crop_scale=0.9)
+    query, key, _, turned = make(torch.arange(40), generator())
+
+    def side(images: Tensor) -> Tensor:
+        green = images[:, 1]
+        edges = [green[:, :4].mean((1, 2)), green[:, :, :4].mean((1, 2)), green[:, -4:].mean((1, 2))]
+        return torch.stack([*edges, green[:, :, -4:].mean((1, 2))], 1).argmax(1)
+
+    assert torch.equal(side(query.images), side(turned.images))
+    assert 0.05 < float((side(query.images) == side(key.images)).float().mean()) < 0.55  # 1/4 by chance
+    flat = ColourBank(count=40)
+    flat.images[:, 1], flat.images[:, 2] = 90, 60
+    query, key, same, _ = maker(flat, view="leave_one_out", augmentation="moco_v2")(
+        torch.arange(40), generator()
+    )
+    middle = [views.images[:, :, 8, 8] for views in (query, key, same)]  # one colour, blur changes nothing
+    torch.testing.assert_close(middle[0], middle[2], atol=1e-4, rtol=0)
+    assert (middle[0] - middle[1]).abs().max() > 0.1
 
 
 def test_swap_probability_mixes_in_random_resized_crops() -> None:
@@ -122,7 +160,9 @@ def test_saliency_masks_are_the_references_own() -> None:
     ("change", "message"),
     [
         ({"view": "mosaic"}, "random_resized_crop, saliency_swap"),
-        ({"augmentation": "heavy"}, "byol, moco_v2, none"),
+        ({"dilo_fraction": -0.1}, "dilo_fraction"),
+        ({"bank": ColourBank(no_object=12)}, "no image of the bank has a salient object"),
+        ({"augmentation": "heavy"}, "byol, moco_v2, simclr, none"),
         ({"mask": "ellipse"}, "rectangle, saliency"),
         ({"swap_probability": 1.5}, "swap_probability"),
         ({"scale": 0.0}, "scale"),

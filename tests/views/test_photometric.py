@@ -1,7 +1,7 @@
 """Each photometric operation against torchvision, image by image; each recipe's rates and strengths."""
 
 import math
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import replace
 from itertools import permutations
 
@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from cvsa.views import AUGMENTATIONS, Photometric
+from cvsa.views import AUGMENTATIONS, Photometric, kernels
 from cvsa.views import photometric as ops
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test by the compiled loops, and by the torch operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "available", lambda: False)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -139,16 +146,40 @@ def test_blur_strength_scales_with_the_size() -> None:
         assert abs(float(sigma.mean()) - 3) < 0.1 and abs(float(sigma.std()) - 2 / math.sqrt(12)) < 0.07
 
 
-def test_the_order_of_the_jitter_varies(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
+def test_every_order_of_the_jitter_is_as_likely() -> None:
+    order = Photometric(jitter=0.8).draw(24 * 400, generator()).order
+    counts = Counter(map(tuple, order.tolist()))
+    assert set(counts) == set(permutations(range(4)))
+    assert all(abs(count - 400) < 5 * math.sqrt(400) for count in counts.values())
 
-    def record(number: int) -> Callable[[Tensor, Tensor], None]:
-        return lambda images, factor: calls.append(number)
 
-    monkeypatch.setattr(ops, "_OPERATIONS", tuple(record(number) for number in range(4)))
-    Photometric(jitter=0.8)(torch.zeros(400 * ops.GROUP, 3, 1, 2), generator())
-    orders = {tuple(calls[k : k + 4]) for k in range(0, len(calls), 4)}
-    assert len(calls) == 1600 and orders == set(permutations(range(4)))
+def test_each_sample_is_changed_as_drawn_whatever_its_neighbours() -> None:
+    """One sample at a time, in its own order, by the single operations."""
+    images = pictures(60)
+    recipe = Photometric(0.7, 0.4, 0.4, 0.4, 0.2, grey=0.3, blur=0.6, sigma=(4.0, 20.0), solarise=0.3)
+    drawn = recipe.draw(60, generator(4))
+    scale = images.shape[-1] / ops.BLUR_REFERENCE_SIZE
+    jitter = (ops.brightness_, ops.contrast_, ops.saturation_, ops.hue_)
+    expected = []
+    for k, image in enumerate(images.split(1)):
+        image = image.clone()
+        for operation in drawn.order[k].tolist() if drawn.jittered[k] else []:
+            jitter[operation](image, drawn.factors[operation, k : k + 1])
+        image = ops.to_greyscale(image) if drawn.grey[k] else image
+        if drawn.blurred[k]:
+            image = ops.gaussian_blur(image, drawn.sigma[k : k + 1] * scale, math.ceil(3 * 20 * scale))
+        expected.append(ops.solarise(image) if drawn.solarised[k] else image)
+    torch.testing.assert_close(recipe.apply(images, drawn), torch.cat(expected), atol=1e-5, rtol=0)
+
+
+def test_colours_can_be_shared_while_the_rest_stays_ones_own() -> None:
+    recipe = Photometric(0.5, 0.4, 0.4, 0.4, 0.1, grey=0.5, blur=0.5, solarise=0.5)
+    own, other = recipe.draw(50, generator(0)), recipe.draw(50, generator(1))
+    shared = own.with_colour_of(other)
+    for name in ("jittered", "factors", "order", "grey"):
+        assert getattr(shared, name) is getattr(other, name)
+    for name in ("blurred", "sigma", "solarised"):
+        assert getattr(shared, name) is getattr(own, name)
 
 
 def test_chosen_samples_only_and_never_the_callers_tensor() -> None:

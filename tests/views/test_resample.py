@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cvsa.views.resample import axis_weights, resample
+from cvsa.views import kernels
+from cvsa.views.resample import Axis, resample
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test by the compiled loops, and by the torch operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "available", lambda: False)
 
 
 def noise(seed: int, batch: int, channels: int, side: int) -> Tensor:
@@ -43,8 +51,8 @@ def test_crops_equal_pil(side: int, size: int) -> None:
     boxes[2] = torch.tensor([side - 1.5, 0, side, 2.25])
     out = resample(
         images,
-        axis_weights(boxes[:, 1], boxes[:, 3], side, size),
-        axis_weights(boxes[:, 0], boxes[:, 2], side, size),
+        Axis(boxes[:, 1], boxes[:, 3], side, size),
+        Axis(boxes[:, 0], boxes[:, 2], side, size),
     )
     for image, box, ours in zip(images, boxes.tolist(), out, strict=True):
         assert (ours - pil_resize(image, box, size, size)).abs().max() <= 1.5 / 255
@@ -58,8 +66,8 @@ def test_placement_fills_its_rectangle_and_nothing_else() -> None:
     )
     placed = resample(
         images,
-        axis_weights(boxes[:, 1], boxes[:, 3], 24, 16, out_start=out[:, 1], out_stop=out[:, 3]),
-        axis_weights(boxes[:, 0], boxes[:, 2], 24, 16, out_start=out[:, 0], out_stop=out[:, 2]),
+        Axis(boxes[:, 1], boxes[:, 3], 24, 16, out_start=out[:, 1], out_stop=out[:, 3]),
+        Axis(boxes[:, 0], boxes[:, 2], 24, 16, out_start=out[:, 0], out_stop=out[:, 2]),
     )
     for image, box, target, ours in zip(images, boxes.tolist(), out.int().tolist(), placed, strict=True):
         x1, y1, x2, y2 = target
@@ -73,36 +81,34 @@ def test_flip_mirrors_the_output_of_chosen_samples() -> None:
     images = noise(1, 3, 4, 20)
     start, stop = torch.tensor([1.3, 0, 4]), torch.tensor([17.2, 20, 9])
     first, last = torch.tensor([0.0, 2, 5]), torch.tensor([12.0, 10, 6])
-    rows = axis_weights(start, stop, 20, 12)
-    plain = resample(images, rows, axis_weights(start, stop, 20, 12, out_start=first, out_stop=last))
+    rows = Axis(start, stop, 20, 12)
+    plain = resample(images, rows, Axis(start, stop, 20, 12, out_start=first, out_stop=last))
     flip = torch.tensor([True, False, True])
-    mirrored = resample(
-        images, rows, axis_weights(start, stop, 20, 12, out_start=first, out_stop=last, flip=flip)
-    )
+    mirrored = resample(images, rows, Axis(start, stop, 20, 12, out_start=first, out_stop=last, flip=flip))
     expected = torch.where(flip[:, None, None, None], plain.flip(3), plain)
     torch.testing.assert_close(mirrored, expected, atol=1e-5, rtol=0)
 
 
 def test_rows_are_averages_and_the_whole_at_its_own_size_is_the_identity() -> None:
     start, stop = torch.tensor([0.0, 2.5, 7.9]), torch.tensor([10.0, 9.0, 8.0])
-    weights = axis_weights(start, stop, 10, 7)
+    weights = Axis(start, stop, 10, 7).weights()
     torch.testing.assert_close(weights.sum(2), torch.ones(3, 7))
     assert weights.min() >= 0
-    identity = axis_weights(torch.zeros(1), torch.full((1,), 10.0), 10, 10)
+    identity = Axis(torch.zeros(1), torch.full((1,), 10.0), 10, 10).weights()
     torch.testing.assert_close(identity[0], torch.eye(10))
 
 
 def test_nothing_from_beyond_the_crop_bleeds_in() -> None:
     image = torch.ones(1, 1, 16, 16)
     image[..., 4:12, 4:12] = 0
-    weights = axis_weights(torch.tensor([4.0]), torch.tensor([12.0]), 16, 5)
-    assert resample(image, weights, weights).abs().max() == 0
+    axis = Axis(torch.tensor([4.0]), torch.tensor([12.0]), 16, 5)
+    assert resample(image, axis, axis).abs().max() == 0
 
 
 def test_half_precision_autocast_does_not_reach_the_pixels() -> None:
     images = noise(2, 2, 3, 16)
-    weights = axis_weights(torch.tensor([0.0, 3]), torch.tensor([16.0, 9]), 16, 16)
+    axis = Axis(torch.tensor([0.0, 3]), torch.tensor([16.0, 9]), 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = resample(images, weights, weights)
+        inside = resample(images, axis, axis)
     assert inside.dtype == torch.float32
-    assert torch.equal(inside, resample(images, weights, weights))
+    assert torch.equal(inside, resample(images, axis, axis))

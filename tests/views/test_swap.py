@@ -9,10 +9,17 @@ from PIL import Image
 from torch import Tensor
 
 from cvsa.errors import CVSAError
-from cvsa.views import saliency_swap
+from cvsa.views import kernels, saliency_swap
 from cvsa.views.swap import clean_boxes, destinations, sample_box_crops
 
 RATIO = (3 / 4, 4 / 3)
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test by the compiled loops, and by the torch operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "available", lambda: False)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,0 +1,163 @@
+"""Where a result comes from: the files that shaped it, their commit, the libraries, the machine."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cvsa
+from cvsa.config import KINDS, PretrainConfig, RunConfig
+from cvsa.methods.catalogue import BASES, find_base
+
+if TYPE_CHECKING:
+    import torch
+
+# What shapes a result. The command line, the report and the book do not; config.py and the catalogue do so
+# only through the configuration, which a record holds whole.
+SHAPING = ("data", "evaluation", "methods", "saliency", "training", "views")
+# Where each kind of run begins.
+ENTRANCES = {
+    "pretrain": "cvsa.training.pretrain",
+    "finetune": "cvsa.evaluation.finetune",
+    "probe": "cvsa.evaluation.probe",
+}
+
+
+def shaping_files(config: RunConfig) -> list[Path]:
+    """The files that shape a run of this configuration: what its kind and its base import, in a stable order.
+
+    A run is not made anew because some other method changed.
+    """
+    found: dict[str, Path] = {}
+    waiting = [ENTRANCES[KINDS[type(config)]]]
+    if isinstance(config, PretrainConfig):
+        module = find_base(config.base).method.partition(":")[0]
+        spec = None if config.base in BASES else find_spec(module)
+        if spec and spec.origin:  # a file of the user's own
+            found[module] = Path(spec.origin)
+        waiting.append(module)
+    while waiting:
+        module = waiting.pop()
+        file = _file(module)
+        if module in found or file is None or file.parts[-2] not in SHAPING or file.name == "catalogue.py":
+            continue
+        found[module] = file
+        waiting += _imports(file)
+    return [found[module] for module in sorted(found)]
+
+
+def _file(module: str) -> Path | None:
+    path = Path(cvsa.__file__).parents[1] / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _imports(file: Path) -> tuple[str, ...]:
+    """Modules of this package that a file imports, wherever in it; not those only type checkers see."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)  # a module or a name in it
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return tuple(name for name in walk(ast.parse(file.read_text())) if name.startswith("cvsa."))
+
+
+def code_hash(config: RunConfig) -> str:
+    """Twelve hex digits over the files that shape a run of this configuration."""
+    return _digest(tuple(shaping_files(config)))
+
+
+@cache
+def _digest(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update("/".join(file.parts[-2:]).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _git(*arguments: str) -> str | None:
+    # Only a checkout of this project counts: an installed copy may lie inside somebody else's repository.
+    root = Path(cvsa.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """Version of the package, its commit, and whether the package differs from that commit."""
+    status = _git("status", "--porcelain", "--", "cvsa")
+    return {
+        "version": cvsa.__version__,
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    return {
+        "python": platform.python_version(),
+        **{
+            name: metadata.version(name)
+            for name in ("torch", "torchvision", "timm", "numba", "numpy", "scipy")
+        },
+    }
+
+
+def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:
+    """Device, precision, processor, cores, threads in use, and the GPU when it is the device."""
+    import torch
+
+    info = {
+        "device": str(device),
+        "precision": "bf16" if bf16 else "fp32",
+        "system": platform.system(),
+        "cpu": _cpu_name(),
+    }
+    counts = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    return {
+        **info,
+        **counts,
+        **({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory, MiB: allocated on the GPU when it is the device, else resident in this process."""
+    import resource
+
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)
