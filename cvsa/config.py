@@ -285,8 +285,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "temperature": 0.2,
         },
         "simclr": {
-            "optimizer": "lars", "lr": 0.3, "weight_decay": 1e-6, "augmentation": "simclr", "crop_scale": 0.08,
-            "projector_hidden": 2048, "projector_dim": 128, "temperature": 0.1,
+            "optimizer": "lars", "lr": 0.3, "weight_decay": 1e-6, "augmentation": "simclr",
+            "crop_scale": 0.08, "projector_hidden": 2048, "projector_dim": 128, "temperature": 0.1,
         },
         "looc": {
             "lr": 0.03, "ema_momentum": 0.999, "augmentation": "moco_v2", "projector_hidden": 2048,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # What shapes a result. The command line, the report and the book do not; config.py and the catalogue do so
 # only through the configuration, which a record holds whole.
 SHAPING = ("data", "evaluation", "methods", "saliency", "training", "views")
+LIBRARIES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy")
 # Where each kind of run begins.
 ENTRANCES = {
     "pretrain": "cvsa.training.pretrain",
@@ -102,26 +103,24 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-@cache
-def commit() -> dict[str, Any]:
-    """Version of the package, its commit, and whether the package differs from that commit."""
-    status = _git("status", "--porcelain", "--", "cvsa")
-    return {
-        "version": cvsa.__version__,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-    }
+def commit(config: RunConfig | None = None) -> dict[str, Any]:
+    """Version of the package and its commit.
+
+    Args:
+        config: of a run; adds "hash" (:func:`code_hash`) and "dirty", whether the files that shape the run differ
+            from that commit (None outside a checkout).
+    """
+    told = {"version": cvsa.__version__, "commit": _git("rev-parse", "HEAD")}
+    if config is None:
+        return told
+    status = _git("status", "--porcelain", "--", *map(str, shaping_files(config)))
+    return {**told, "dirty": None if status is None else bool(status), "hash": code_hash(config)}
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    return {
-        "python": platform.python_version(),
-        **{
-            name: metadata.version(name)
-            for name in ("torch", "torchvision", "timm", "numba", "numpy", "scipy")
-        },
-    }
+    """Versions of what computes the numbers; numba may be missing."""
+    names = [name for name in LIBRARIES if find_spec(name)]
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
 def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def make_record(
         stage2=stage2,
         seed=config.seed,
         config=config.model_dump(mode="json"),
-        code={**commit(), "hash": code_hash(config)},
+        code=commit(config),
         libraries=library_versions(),
         hardware=hardware(runtime.device, runtime.bf16),
         started=started,
