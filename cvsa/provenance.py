@@ -107,8 +107,8 @@ def commit(config: RunConfig | None = None) -> dict[str, Any]:
     """Version of the package and its commit.
 
     Args:
-        config: of a run; adds "hash" (:func:`code_hash`) and "dirty", whether the files that shape the run differ
-            from that commit (None outside a checkout).
+        config: of a run; adds "hash" (:func:`code_hash`) and "dirty", whether the files that shape the run
+            differ from that commit (None outside a checkout).
     """
     told = {"version": cvsa.__version__, "commit": _git("rev-parse", "HEAD")}
     if config is None:

@@ -58,9 +58,10 @@ def _theirs(reported: pd.DataFrame, table: str, **which: str | None) -> dict[str
     for column, value in which.items():
         chosen = chosen[chosen[column] == value]
     values = dict(zip(chosen["dataset"], chosen["top1_percent"], strict=True))
+    shown = {name: f"{values[name]:.2f}" if name in values else DASH for name in DATASETS}
+    # Broken after the first hyphen, so that seven columns fit on a page.
     return {
-        f"{name}<br><small>reported</small>": f"{values[name]:.2f}" if name in values else DASH
-        for name in DATASETS
+        f"{name.replace('-', '-<br>', 1)}<br><small>reported</small>": text for name, text in shown.items()
     }
 
 
