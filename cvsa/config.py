@@ -244,6 +244,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         # Data seed 0 served to choose network and recipe; the tables are measured on birds no choice saw.
         "all": {"image_size": 48, "bank_size": 48, "object_size": 0.3, "habitat_bias": 0.8, "data_seed": 1},
         "pretrain": {"epochs": 20, "batch_size": 50, "projector_norm": True, "align_dim": 64},
+        # One rate per base, for all of its rows: what results/sweep chose (a test compares).
+        "rel_loc": {"lr": 0.01},
+        "rot_pred": {"lr": 0.3},
+        "simclr": {"lr": 0.03},
+        "moco_v2": {"lr": 0.3},
+        "looc": {"lr": 0.1},
+        "insloc": {"lr": 0.01},
+        "byol": {"lr": 0.1},
         "stage1": {"dataset": "synthscenes", "data_seed": 0},
         "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},
         "probe": {},

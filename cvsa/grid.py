@@ -17,7 +17,8 @@ from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import Line, find_row, plain_row, slug
 
 MODELS = {kind: model for model, kind in KINDS.items()}
-EVALUATIONS = ("finetune", "probe")
+# The paper's metric for both tables; probes tell more of the rows that are compared most closely.
+EVALUATIONS = {"second_stage_only": ("finetune", "probe"), "dual_stage": ("finetune",)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,6 @@ class Grid:
     """
 
     preset: str
-    seeds: list[int]
     tables: dict[str, list[Line]] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
@@ -98,19 +98,24 @@ def load_grid(path: Path, preset: str) -> Grid:
     if preset not in presets:
         raise CVSAError(f"Preset {preset!r} has no experiments in {path}. There are: {', '.join(presets)}.")
     entry = presets[preset]
-    grid = Grid(preset, entry.get("seeds", [0]))
-    if rows := entry.get("second_stage_only"):
-        grid.tables["second_stage_only"] = [(None, find_row(name)[0]) for name in rows]
-    if rows := entry.get("dual_stage"):
-        grid.tables["dual_stage"] = [_dual_line(name) for name in rows]
-    for seed in grid.seeds:
-        for lines in grid.tables.values():
-            for line in lines:
-                _add_line(grid, line, seed)
+    grid = Grid(preset)
+    for table, evaluations in EVALUATIONS.items():
+        for block in entry.get(table, []):
+            lines = [
+                (_second_line if table == "second_stage_only" else _dual_line)(row) for row in block["rows"]
+            ]
+            grid.tables.setdefault(table, []).extend(lines)
+            for seed in block["seeds"]:
+                for line in lines:
+                    _add_line(grid, line, seed, evaluations)
     for name, given in entry.get("ablations", {}).items():
         grid.ablations[name] = Ablation(**given)
         _add_ablation(grid, grid.ablations[name])
     return grid
+
+
+def _second_line(name: str) -> Line:
+    return None, find_row(name)[0]
 
 
 def _dual_line(name: str) -> Line:
@@ -128,7 +133,7 @@ def line_name(line: Line, seed: int) -> str:
     return f"{prefix}{slug(stage2 or stage1 or '')}-s{seed}"
 
 
-def _add_line(grid: Grid, line: Line, seed: int) -> None:
+def _add_line(grid: Grid, line: Line, seed: int, evaluations: tuple[str, ...]) -> None:
     stage1, stage2 = line
     shared = {"preset": grid.preset, "seed": seed}
     parent = None
@@ -141,7 +146,7 @@ def _add_line(grid: Grid, line: Line, seed: int) -> None:
             grid.add(Run("pretrain", name, given, parent))
             parent = name
     name = line_name(line, seed)
-    for kind in EVALUATIONS:
+    for kind in evaluations:
         grid.add(Run(kind, name, {"row": stage2 or stage1, **shared}, parent))
 
 

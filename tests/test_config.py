@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,8 @@ from cvsa.config import (
 )
 from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import ALIASES, ROWS, find_row
+from cvsa.records import find_records
+from cvsa.report.paper import chosen_rates
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -55,6 +58,14 @@ def test_one_recipe_for_all_rows_of_the_tiny_preset() -> None:
         if row.base != "none"
     ]
     assert all(recipe == recipes[0] for recipe in recipes)
+
+
+def test_the_rates_of_the_small_presets_are_those_the_sweep_chose() -> None:
+    chosen = chosen_rates(list(find_records(Path(__file__).parents[1] / "results" / "sweep")))
+    assert len(chosen) == 7
+    for name, row in ROWS.items():
+        if row.base in chosen:
+            assert resolve(PretrainConfig, row=name).lr == chosen[row.base], name
 
 
 def test_long_is_tiny_with_more_epochs() -> None:

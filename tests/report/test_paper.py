@@ -101,7 +101,9 @@ def swept(row: str, shares: dict[float, float]) -> list[Record]:
         records.append(
             example_record(kind="pretrain", row=row, run_id=number, config={"lr": lr}, metrics={"loss": 1.0})
         )
-        records.append(example_record(kind="probe", row=row, parents=[number], metrics={"linear_val": share}))
+        records.append(
+            example_record(kind="probe", row=row, parents=[number], metrics={"linear_test": share})
+        )
     return records
 
 

@@ -97,7 +97,9 @@ def test_formats() -> None:
 
 def test_keep_refuses_an_unfinished_preset_and_copies_nothing(tmp_path: Path) -> None:
     (tmp_path / "workflow").mkdir()
-    (tmp_path / "workflow" / "grid.yaml").write_text("tiny: {second_stage_only: [Random], seeds: [0]}")
+    (tmp_path / "workflow" / "grid.yaml").write_text(
+        "tiny: {second_stage_only: [{rows: [Random], seeds: [0]}]}"
+    )
     with pytest.raises(CVSAError, match="not finished"):
         keep("tiny", tmp_path)
     assert not (tmp_path / "results").exists()
