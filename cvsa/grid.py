@@ -101,9 +101,7 @@ def load_grid(path: Path, preset: str) -> Grid:
     grid = Grid(preset)
     for table, evaluations in EVALUATIONS.items():
         for block in entry.get(table, []):
-            lines = [
-                (_second_line if table == "second_stage_only" else _dual_line)(row) for row in block["rows"]
-            ]
+            lines = [_line(table, name) for name in block["rows"]]
             grid.tables.setdefault(table, []).extend(lines)
             for seed in block["seeds"]:
                 for line in lines:
@@ -114,12 +112,10 @@ def load_grid(path: Path, preset: str) -> Grid:
     return grid
 
 
-def _second_line(name: str) -> Line:
-    return None, find_row(name)[0]
-
-
-def _dual_line(name: str) -> Line:
+def _line(table: str, name: str) -> Line:
     """ "BYOL+CVSA" -> its base's plain row first, then itself; "BYOL (stage 1)" -> no second stage."""
+    if table == "second_stage_only":
+        return None, find_row(name)[0]
     if name.endswith("(stage 1)"):
         return find_row(name.removesuffix("(stage 1)").strip())[0], None
     row, entry = find_row(name)

@@ -20,16 +20,23 @@ from cvsa.config import (
     resolve,
 )
 from cvsa.errors import CVSAError
-from cvsa.methods.catalogue import ALIASES, ROWS, find_row
+from cvsa.methods.catalogue import ALIASES, ROWS, find_row, plain_row
 from cvsa.records import find_records
 from cvsa.report.paper import chosen_rates
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("protocol", ["second_stage_only", "dual_stage"])
 @pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.base != "none"])
-def test_every_row_resolves_in_every_preset_and_stage(row: str, stage: int, preset: str) -> None:
-    config = resolve(PretrainConfig, row=row, preset=preset, stage=stage)
+def test_every_row_resolves_in_every_protocol_and_preset(row: str, protocol: str, preset: str) -> None:
+    start: dict[str, str] = {}
+    if protocol == "dual_stage":
+        first = resolve(PretrainConfig, row=plain_row(ROWS[row].base), preset=preset, stage=1)
+        start = {"pretrained": "first", "parent": first.identity()}
+        assert first.view != "saliency_swap"
+    config = resolve(PretrainConfig, row=row, preset=preset, **start)
+    if start:
+        assert (config.dataset, config.root) != (first.dataset, first.root)
     assert (config.base, config.view, config.align_weight) == (
         ROWS[row].base,
         ROWS[row].view,

@@ -81,9 +81,9 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what the workflow reads, with a grid of three runs and a papermill that writes at once."""
     for part in ("cvsa", "workflow", "notebooks"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "workflow" / "grid.yaml").write_text(
-        "tiny: {second_stage_only: [{rows: [BYOL, BYOL+SS, MoCo.v2], seeds: [0]}], dual_stage: [{rows: [BYOL+SS], seeds: [0]}]}"
-    )
+    first = "second_stage_only: [{rows: [BYOL, BYOL+SS, MoCo.v2], seeds: [0]}]"
+    second = "dual_stage: [{rows: [BYOL+SS], seeds: [0]}]"
+    (tmp_path / "workflow" / "grid.yaml").write_text(f"tiny: {{{first}, {second}}}")
     write_record(example_record(), tmp_path / "template")
     stub = tmp_path / "bin" / "papermill"
     stub.parent.mkdir()

@@ -75,3 +75,20 @@ def cell(line: pd.Series[Any]) -> str:
         interval(max(line["low"], 0.0), min(line["high"], 1.0), percent) if pd.notna(line["low"]) else "–"
     )
     return f"**{percent(line['mean'])}**<br>{spread}<br><small>{seeds}</small>"
+
+
+def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Lines of ``tables.differences``, with a column metric, as people read them."""
+
+    def intervals(low: str, high: str) -> list[str]:
+        return [interval(a, b, points) for a, b in zip(contrasts[low], contrasts[high], strict=True)]
+
+    pairs = zip(contrasts["row"], contrasts["against"], strict=True)
+    return pd.DataFrame({
+        "measure": contrasts["metric"],
+        "rows": [f"{row} − {against}" for row, against in pairs],
+        "difference": contrasts["difference"].map(points),
+        "over seeds": intervals("low", "high"),
+        "over test images": intervals("image_low", "image_high"),
+        "separated": contrasts["separated"],
+    })  # fmt: skip

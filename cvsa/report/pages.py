@@ -20,7 +20,7 @@ from cvsa.provenance import commit
 from cvsa.records import RECORD, Record, atomic_write, find_records, read_record
 from cvsa.report import paper, pictures, tables
 from cvsa.report.figures import curves, scale_lines, seeds_and_intervals, use_house_style
-from cvsa.report.page import Page, cell, interval, percent, points
+from cvsa.report.page import Page, cell, contrast_table, percent, points
 
 LONG = "long"
 SWEEP = "sweep"
@@ -96,22 +96,7 @@ def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) 
         parts.append(difference.assign(metric=title))
         sentences += [_finding(line, title) for line in difference.itertuples() if line.separated != "no"]
     contrasts = pd.concat(parts)
-    page.table(f"contrasts_{key}", pd.DataFrame({
-        "measure": contrasts["metric"],
-        "rows": [
-            f"{row} − {against}" for row, against in zip(contrasts["row"], contrasts["against"], strict=True)
-        ],
-        "difference": contrasts["difference"].map(points),
-        "over seeds": [
-            interval(low, high, points)
-            for low, high in zip(contrasts["low"], contrasts["high"], strict=True)
-        ],
-        "over test images": [
-            interval(low, high, points)
-            for low, high in zip(contrasts["image_low"], contrasts["image_high"], strict=True)
-        ],
-        "separated": contrasts["separated"],
-    }))  # fmt: skip
+    page.table(f"contrasts_{key}", contrast_table(contrasts))
     page.text(f"findings_{key}", _summarise(contrasts) + sentences)
 
     ids = [record.run_id for _, record in runs]
@@ -181,12 +166,13 @@ def _dots(page: Page, suffix: str, columns: dict[str, pd.DataFrame], runs: list[
             ),
         )
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    height = 1.4 + 0.3 * len(columns["fine-tuned"])
+    figure = Figure(figsize=(9, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     panel(left, "linear probe", "class, linear probe (higher is better)", chance["class"])
     panel(right, "habitat, linear probe", "habitat, linear probe (lower is better)", chance["habitat"])
     page.figure(f"probes{suffix}.svg", figure)
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.5, height), layout="constrained")
     panel(figure.subplots(), "fine-tuned", "fine-tuned top-1 on birds without habitat", chance["class"])
     page.figure(f"finetune{suffix}.svg", figure)
 

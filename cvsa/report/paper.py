@@ -9,7 +9,7 @@ import pandas as pd
 from cvsa.methods.catalogue import ROWS, TABLES, find_base, plain_row
 from cvsa.records import Record
 from cvsa.report import tables
-from cvsa.report.page import Page, cell, percent
+from cvsa.report.page import Page, cell, contrast_table, percent
 
 Runs = list[tuple[Path, Record]]
 DATASETS = ["CUB-200-2011", "NABirds", "FGVC-Aircraft", "Stanford-Cars"]
@@ -43,6 +43,12 @@ def both_tables(page: Page, live: Runs, long: Runs, default_scale: float) -> Non
             **_theirs(reported, "dual_stage_coco", **told),
         })  # fmt: skip
     page.table("table_2", pd.DataFrame(lines))
+    # What a second stage adds to the same first one (claim C6), by the longer run where it has both.
+    duals = {title.split("<br>")[-1]: tables.dual_runs(table) for title, table in ours.items()}
+    where, table = max(duals.items(), key=lambda item: (len(item[1]) > 0, item[0] == "longer run"))
+    added = [(f"{one} → {two}", f"{one} → {tables.NONE}") for one, two in TABLES["dual_stage"] if two]
+    differences = tables.differences(table, METRIC, added)
+    page.table("contrasts_dual", contrast_table(differences.assign(metric=f"fine-tuned, {where}")))
 
 
 def _ours(summaries: dict[str, pd.DataFrame], row: str) -> dict[str, str]:

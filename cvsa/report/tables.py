@@ -114,8 +114,15 @@ def by_row(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high", "seeds"])
 
 
-def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def differences(
+    table: pd.DataFrame, metric: str, compared: Iterable[tuple[str, str]] = COMPARED
+) -> pd.DataFrame:
     """Each row against the row that lacks one part of it, over the seeds both have.
+
+    Args:
+        table: of :func:`main_runs` or :func:`dual_runs`.
+        metric: "kind.name".
+        compared: pairs of rows.
 
     Returns:
         Columns row, against, difference, low, high (paired t interval over seeds; NaN for one seed),
@@ -124,7 +131,7 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     lines = []
     chosen = table[table["metric"] == metric]
-    for row, against in COMPARED:
+    for row, against in compared:
         first, second = (chosen[chosen["row"] == name].set_index("seed") for name in (row, against))
         seeds = sorted(set(first.index) & set(second.index))
         if not seeds:
