@@ -43,11 +43,15 @@ def both_tables(page: Page, live: Runs, long: Runs, default_scale: float) -> Non
             **_theirs(reported, "dual_stage_coco", **told),
         })  # fmt: skip
     page.table("table_2", pd.DataFrame(lines))
-    # What a second stage adds to the same first one (claim C6), by the longer run where it has both.
-    duals = {title.split("<br>")[-1]: tables.dual_runs(table) for title, table in ours.items()}
-    where, table = max(duals.items(), key=lambda item: (len(item[1]) > 0, item[0] == "longer run"))
+
+
+def second_stages(page: Page, live: Runs, long: Runs) -> None:
+    """What a second stage adds to the same first one (claim C6), by the longer run where it has both."""
+    named = {"this build": tables.long_table(live), "longer run": tables.long_table(long)}
+    duals = {name: tables.dual_runs(table) for name, table in named.items() if len(table)}
+    where = max(duals, key=lambda name: (len(duals[name]) > 0, name == "longer run"))
     added = [(f"{one} → {two}", f"{one} → {tables.NONE}") for one, two in TABLES["dual_stage"] if two]
-    differences = tables.differences(table, METRIC, added)
+    differences = tables.differences(duals[where], METRIC, added)
     page.table("contrasts_dual", contrast_table(differences.assign(metric=f"fine-tuned, {where}")))
 
 

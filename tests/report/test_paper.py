@@ -87,6 +87,22 @@ def test_table_2_keeps_the_stages_apart(page: Page, tmp_path: Path) -> None:
     assert table(tmp_path, "table_1")["BYOL"][OURS].startswith("**10.0**"), "a dual-stage run in table 1"
 
 
+def test_a_second_stage_is_compared_with_its_first_stage_alone(page: Page, tmp_path: Path) -> None:
+    shares = {None: 0.5, "BYOL": 0.25, "BYOL+CVSA": 0.75}
+    live: Runs = [(tmp_path / "other", finetuned("BYOL", 0.1))]
+    for row, share in shares.items():
+        folder = tmp_path / f"run-{row}"
+        folder.mkdir()
+        right = ["1" if image < 40 * share else "0" for image in range(40)]
+        lines = [f"test,{image},1,{answer}" for image, answer in enumerate(right)]
+        (folder / "predictions.csv").write_text("\n".join(["split,image,label,predicted", *lines]))
+        live.append((folder, finetuned(row or "BYOL", share, first="BYOL", second=row is not None)))
+    paper.second_stages(page, live, runs(finetuned("BYOL", 0.9)))
+    text = (tmp_path / "tables" / "contrasts_dual.md").read_text()
+    assert "| fine-tuned, this build | BYOL → BYOL − BYOL → none | -25.0 | – | [-40.0" in text
+    assert "BYOL → BYOL+CVSA − BYOL → none | +25.0 | –" in text and "images only" in text
+
+
 def test_no_longer_run_means_no_column(page: Page, tmp_path: Path) -> None:
     paper.both_tables(page, runs(finetuned("BYOL", 0.4)), [], 0.5)
     assert LONGER not in table(tmp_path, "table_1")["BYOL"]
