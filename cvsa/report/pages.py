@@ -58,6 +58,7 @@ def draw(preset: str, root: Path) -> None:
     committed = {name: list(find_records(root / "results" / name)) for name in (LONG, SWEEP)}
     paper.both_tables(page, runs, committed[LONG], default_scale())
     paper.second_stages(page, runs, committed[LONG])
+    page.text("long_recipe", paper.recipe_differences(runs, committed[LONG]))
     paper.sweep(page, committed[SWEEP])
     paper.costs(page, runs)
     _reported(page)

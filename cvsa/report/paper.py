@@ -55,6 +55,35 @@ def second_stages(page: Page, live: Runs, long: Runs) -> None:
     page.table("contrasts_dual", contrast_table(differences.assign(metric=f"fine-tuned, {where}")))
 
 
+def recipe_differences(live: Runs, long: Runs) -> list[str]:
+    """Sentences: in what the longer run differs from this build, apart from its length, row by row."""
+
+    def trained(runs: Runs) -> dict[str, Record]:
+        """One pre-training of each row of the first table; ablations come after these in a grid."""
+        rows: dict[str, Record] = {}
+        for _, record in runs:
+            if record.kind == "pretrain" and record.stage1 is None:
+                rows.setdefault(record.row, record)
+        return rows
+
+    ours, theirs = trained(live), trained(long)
+    both = [row for row in ROWS if row in ours and row in theirs]
+    rows_of: dict[str, list[str]] = {}
+    for row in both:
+        now, then = ours[row].config, theirs[row].config
+        for name in sorted(set(now) & set(then) - {"epochs", "preset", "seed"}):
+            if now[name] != then[name]:
+                rows_of.setdefault(f"`{name}` {then[name]} there, {now[name]} here", []).append(row)
+    sentences = [f"{what}: {', '.join(rows)}." for what, rows in rows_of.items()]
+    other = [row for row in both if ours[row].code["hash"] != theirs[row].code["hash"]]
+    if other:
+        sentences.append(f"Made by an earlier state of the code that shapes results: {', '.join(other)}.")
+    missing = [row for row in ours if row not in theirs]
+    if missing:
+        sentences.append(f"Not part of the longer run: {', '.join(missing)}.")
+    return sentences or ["It differs from this build in its length only."]
+
+
 def _ours(summaries: dict[str, pd.DataFrame], row: str) -> dict[str, str]:
     return {
         title: cell(table.loc[[row]].iloc[0]) if row in table.index else DASH

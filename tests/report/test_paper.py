@@ -103,6 +103,24 @@ def test_a_second_stage_is_compared_with_its_first_stage_alone(page: Page, tmp_p
     assert "BYOL → BYOL+CVSA − BYOL → none | +25.0 | –" in text and "images only" in text
 
 
+def test_what_sets_the_longer_run_apart_is_told_from_records() -> None:
+    def trained(row: str, lr: float, epochs: int, code: str = "a") -> Record:
+        return example_record(
+            kind="pretrain", row=row, metrics={"loss": 1.0}, config={"lr": lr, "epochs": epochs},
+            code={"hash": code},
+        )  # fmt: skip
+
+    same = paper.recipe_differences(runs(trained("BYOL", 0.1, 1)), runs(trained("BYOL", 0.1, 9)))
+    assert same == ["It differs from this build in its length only."]
+    live = runs(trained("BYOL", 0.1, 1), trained("MoCo.v2", 0.3, 1), trained("LooC", 0.1, 1))
+    long = runs(trained("BYOL", 0.1, 9, "b"), trained("MoCo.v2", 0.1, 9))
+    assert paper.recipe_differences(live, long) == [
+        "`lr` 0.1 there, 0.3 here: MoCo.v2.",
+        "Made by an earlier state of the code that shapes results: BYOL.",
+        "Not part of the longer run: LooC.",
+    ]
+
+
 def test_no_longer_run_means_no_column(page: Page, tmp_path: Path) -> None:
     paper.both_tables(page, runs(finetuned("BYOL", 0.4)), [], 0.5)
     assert LONGER not in table(tmp_path, "table_1")["BYOL"]
