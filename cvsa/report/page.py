@@ -69,12 +69,13 @@ def interval(low: float, high: float, show: Callable[[float], str]) -> str:
 
 def cell(line: pd.Series[Any]) -> str:
     """Mean, interval and every seed of a line of ``tables.by_row``, in percent."""
+    mean = f"**{percent(line['mean'])}**"
+    if len(line["seeds"]) == 1:
+        return f"{mean}<br><small>one seed</small>"
     seeds = ", ".join(percent(value) for value in line["seeds"])
     # A share lies in [0, 1]; the t interval of two seeds does not know.
-    spread = (
-        interval(max(line["low"], 0.0), min(line["high"], 1.0), percent) if pd.notna(line["low"]) else "–"
-    )
-    return f"**{percent(line['mean'])}**<br>{spread}<br><small>{seeds}</small>"
+    spread = interval(max(line["low"], 0.0), min(line["high"], 1.0), percent)
+    return f"{mean}<br>{spread}<br><small>{seeds}</small>"
 
 
 def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:

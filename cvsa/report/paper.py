@@ -52,7 +52,10 @@ def second_stages(page: Page, live: Runs, long: Runs) -> None:
     where = max(duals, key=lambda name: (len(duals[name]) > 0, name == "longer run"))
     added = [(f"{one} → {two}", f"{one} → {tables.NONE}") for one, two in TABLES["dual_stage"] if two]
     differences = tables.differences(duals[where], METRIC, added)
-    page.table("contrasts_dual", contrast_table(differences.assign(metric=f"fine-tuned, {where}")))
+    told = contrast_table(differences.assign(metric=""))
+    stages = differences["row"].str.split(" → ", expand=True).reindex(columns=[0, 1])
+    told = told.drop(columns=["measure", "rows"]).rename(columns={"difference": f"change, {where}"})
+    page.table("contrasts_dual", pd.concat([stages.set_axis(["stage 1", "stage 2"], axis=1), told], axis=1))
 
 
 def recipe_differences(live: Runs, long: Runs) -> list[str]:
