@@ -131,10 +131,10 @@ def test_bad_parameters_end_in_one_line_and_leave_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_scale_ablation_shares_runs_and_draws(tmp_path: Path) -> None:
+def test_the_scale_ablation_runs_and_draws(tmp_path: Path) -> None:
     yaml = "{rows: [BYOL+SS], scales: [0.2, 0.5], train_images: 120, test_images: 50}"
     flags = {"epochs": 2, "finetune_epochs": 2, "out": tmp_path / "runs"}
     result = papermill("ablation_scale.ipynb", tmp_path / "a.ipynb", yaml, **flags)
     assert result.returncode == 0, result.stderr
     names = {path.name for path in (tmp_path / "runs" / "finetune").iterdir()}
-    assert names == {"byol-ss-s0-scale0.2", "byol-ss-s0"}
+    assert names == {"byol-ss-s0-swap_scale0.2", "byol-ss-s0-swap_scale0.5"}
