@@ -54,7 +54,7 @@ def rows(table: str | None, preset: str) -> None:
         for line in table_lines(table, preset):
             click.echo(line)
         return
-    from cvsa.methods.catalogue import ALIASES, ROWS
+    from cvsa.methods.catalogue import ALIASES, ROWS, TABLES
 
     click.echo(f"{'row':<13} {'base':<10} {'views':<21} {'L_Align':>7}  about")
     for name, row in ROWS.items():
@@ -63,6 +63,8 @@ def rows(table: str | None, preset: str) -> None:
         )
     for alias, name in ALIASES.items():
         click.echo(f"{alias} is another name for {name}.")
+    lines = ", ".join(f"{first} → {second or 'none'}" for first, second in TABLES["dual_stage"])
+    click.echo(f"Dual stage (stage 1 → stage 2): {lines}.")
 
 
 @main.command()
