@@ -50,13 +50,19 @@ def shaping_files(config: RunConfig) -> list[Path]:
     while waiting:
         module = waiting.pop()
         file = _file(module)
-        if module in found or file is None or file.parts[-2] not in SHAPING or file.name == "catalogue.py":
+        if module in found or file is None or not _shapes(file):
             continue
         found[module] = file
         waiting += _imports(file)
     return [found[module] for module in sorted(found)]
 
 
+def _shapes(file: Path) -> bool:
+    part = file.relative_to(Path(cvsa.__file__).parent).parts[0]
+    return part in SHAPING and file.name != "catalogue.py"
+
+
+@cache
 def _file(module: str) -> Path | None:
     path = Path(cvsa.__file__).parents[1] / module.replace(".", "/")
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.stats import beta, kstest
 from torch import Tensor
+from views_support import generator, noise, pil_crop
 
 from cvsa.errors import CVSAError
 from cvsa.views.contrastive_crop import contrastive_crop, sample_object_crops, symmetric_beta
@@ -17,29 +17,10 @@ RATIO = (3 / 4, 4 / 3)
 CPU = torch.device("cpu")
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(seed: int, batch: int, side: int, channels: int = 4) -> Tensor:
-    return torch.rand(batch, channels, side, side, generator=generator(seed))
-
-
 def random_boxes(seed: int, batch: int, side: int) -> Tensor:
     corner = torch.rand(batch, 2, generator=generator(seed)) * (side - 4)
     extent = 1 + torch.rand(batch, 2, generator=generator(seed + 1)) * (side - 1 - corner)
     return torch.cat([corner, corner + extent], 1)
-
-
-def pil_crop(image: Tensor, box: list[float], size: int) -> Tensor:
-    left, top = math.floor(box[0]), math.floor(box[1])
-    inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    frame = (left, top, math.ceil(box[2]), math.ceil(box[3]))
-    planes = [
-        Image.fromarray(plane.numpy()).crop(frame).resize((size, size), Image.Resampling.BILINEAR, box=inner)
-        for plane in image
-    ]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
 
 
 def naive_corner(low: float, high: float, length: float, side: float, way: float) -> float:

@@ -1,13 +1,11 @@
 """DiLo against a naive per-image composite, and the properties it promises."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
+from views_support import generator, noise, pil_crop
 
 from cvsa.errors import CVSAError
 from cvsa.views import random_resized_crop
@@ -15,14 +13,6 @@ from cvsa.views.crop import sample_crops
 from cvsa.views.cutout import BACKGROUNDS, SOFTNESS, dilo, plain, sample_composites, textures
 
 CPU = torch.device("cpu")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(seed: int, batch: int, side: int, channels: int = 4) -> Tensor:
-    return torch.rand(batch, channels, side, side, generator=generator(seed))
 
 
 def discs(seed: int, batch: int, side: int) -> Tensor:
@@ -39,17 +29,6 @@ def discs(seed: int, batch: int, side: int) -> Tensor:
 def unchanged(size: int) -> dict:
     """Arguments by which the crop is the whole image at its own size."""
     return {"size": size, "crop_scale": 1.0, "ratio": (1.0, 1.0)}
-
-
-def pil_crop(image: Tensor, box: list[float], size: int) -> Tensor:
-    left, top = math.floor(box[0]), math.floor(box[1])
-    inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    frame = (left, top, math.ceil(box[2]), math.ceil(box[3]))
-    planes = [
-        Image.fromarray(plane.numpy()).crop(frame).resize((size, size), Image.Resampling.BILINEAR, box=inner)
-        for plane in image
-    ]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
 
 
 @pytest.mark.parametrize("soft", [0.0, 0.5, 1.0])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from views_support import generator, noise
 
 from cvsa.errors import CVSAError
 from cvsa.views.crop import sample_crops
@@ -15,14 +16,6 @@ from cvsa.views.types import coins
 
 RATIO = (1 / 2, 2.0)
 PASTE = (0.5, 255 / 256)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(seed: int, batch: int, side: int, channels: int = 4) -> Tensor:
-    return torch.rand(batch, channels, side, side, generator=generator(seed))
 
 
 def to_pil(plane: Tensor) -> Image.Image:

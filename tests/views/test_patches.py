@@ -2,11 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
+from views_support import generator, noise, pil_crop
 
 from cvsa.errors import CVSAError
 from cvsa.views.patches import neighbouring_patches, patch_side, sample_patches
@@ -14,25 +12,6 @@ from cvsa.views.patches import neighbouring_patches, patch_side, sample_patches
 GAP, JITTER = 48 / 96, 7 / 96
 # Right and down, by label: row by row from the top left, without the centre.
 STEPS = [(-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1)]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(seed: int, batch: int, side: int, channels: int = 4) -> Tensor:
-    return torch.rand(batch, channels, side, side, generator=generator(seed))
-
-
-def pil_patch(image: Tensor, box: list[float], size: int) -> Tensor:
-    left, top = math.floor(box[0]), math.floor(box[1])
-    inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    frame = (left, top, math.ceil(box[2]), math.ceil(box[3]))
-    planes = [
-        Image.fromarray(plane.numpy()).crop(frame).resize((size, size), Image.Resampling.BILINEAR, box=inner)
-        for plane in image
-    ]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
 
 
 @pytest.mark.parametrize(("side", "size"), [(48, 48), (48, 9), (96, 20)])
@@ -44,7 +23,7 @@ def test_patches_equal_the_oracle(side: int, size: int) -> None:
         assert torch.equal(view.labels, labels) and view.labels.dtype == torch.int64
         assert torch.equal(view.masks, torch.ones(24, 1, size, size))
         for image, corners, ours in zip(images[:, :3], box.tolist(), view.images, strict=True):
-            assert (ours - pil_patch(image, corners, size)).abs().max() < 1e-4
+            assert (ours - pil_crop(image, corners, size)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("side", [32, 48, 128])
