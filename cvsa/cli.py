@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cvsa import __version__
+from cvsa.data.sets.commands import data
 from cvsa.errors import CVSAError
 
 
@@ -121,6 +122,9 @@ def report(preset: str) -> None:
     from cvsa.report.pages import draw
 
     draw(preset, Path.cwd())
+
+
+main.add_command(data)
 
 
 @main.command()

@@ -18,21 +18,47 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cvsa.errors import CVSAError, one_line
 from cvsa.methods.catalogue import VIEWS, check_combination, find_base, find_row, slug
 
+DRAWN = ("synthbirds", "synthscenes")
+"""Data sets that are drawn; the others are photographs on disk (see `cvsa.data.sets`)."""
+UNLABELLED = ("coco",)
+"""Data sets whose labels are not used: they serve the first stage only."""
+
 
 class DataConfig(BaseModel):
     """Which images, at which size, with which saliency."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    dataset: Literal["synthbirds", "synthscenes", "folder"] = Field(
-        "synthbirds", description="data set; 'folder' reads your photographs from root"
-    )
+    dataset: Literal[
+        "synthbirds", "synthscenes", "folder",
+        "cub200", "nabirds", "aircraft", "cars", "inat2018", "pets", "coco", "imagenet",
+    ] = Field(
+        "synthbirds",
+        description="data set: drawn, published (see `cvsa data list`), or 'folder': photographs in root",
+    )  # fmt: skip
     root: Path | None = Field(
-        None, description="folder of photographs in ImageFolder layout (dataset 'folder' only)"
+        None,
+        description="folder of photographs in ImageFolder layout (dataset 'folder') or of a published set; "
+        "empty: $CVSA_DATA/DATASET",
     )
-    saliency: Literal["auto", "masks", "boxes", "predicted", "none"] = Field(
+    saliency: Literal[
+        "auto", "masks", "boxes", "parts", "predicted",
+        "classical", "vit", "u2net", "u2netp", "isnet", "birefnet", "none",
+    ] = Field(
         "auto",
-        description="saliency of a folder: masks/, boxes.csv, predicted *.npz; auto takes the first found",
+        description="where saliency comes from: stored masks, boxes, parts or predicted *.npz; a detector "
+        "(classical, vit, u2net, u2netp, isnet, birefnet); auto: the first stored, else classical; drawn "
+        "pictures have exact masks",
+    )  # fmt: skip
+    saliency_error: str = Field(
+        "exact",
+        pattern=r"^(exact|box|random_box|(dilated|shifted):-?\d*\.?\d+)$",
+        description="what is done to the saliency of training images: exact, box, random_box, dilated:SHARE "
+        "or shifted:SHARE",
+    )
+    masks_root: Path | None = Field(
+        None,
+        description="folder of your own saliency maps, PNG under the images' paths; empty: masks/ in root",
     )
     split_file: str | None = Field(
         None, description="CSV of a folder's own train/test split, relative to root"
@@ -65,12 +91,21 @@ class DataConfig(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _root_where_needed(self) -> DataConfig:
-        if (self.dataset == "folder") != (self.root is not None):
+    def _fields_of_photographs(self) -> DataConfig:
+        if self.root is None if self.dataset == "folder" else self.root is not None and self.dataset in DRAWN:
             raise ValueError(
-                "dataset 'folder' needs root, and only dataset 'folder' takes root; "
+                "dataset 'folder' needs root, and only photographs take root; "
                 "add e.g. -p dataset folder -p root PATH"
             )
+        if self.split_file is not None and self.dataset != "folder":
+            raise ValueError(f"split_file is for dataset 'folder'; {self.dataset!r} has splits of its own")
+        if self.dataset in DRAWN and self.saliency in ("masks", "boxes", "parts", "predicted", "none"):
+            raise ValueError(
+                f"{self.dataset!r} is drawn with exact masks; its saliency is auto or a detector, "
+                f"not {self.saliency!r}"
+            )
+        if self.masks_root is not None and (self.dataset in DRAWN or self.saliency not in ("auto", "masks")):
+            raise ValueError("masks_root is for photographs, with saliency auto or masks")
         return self
 
     @property
@@ -80,15 +115,26 @@ class DataConfig(BaseModel):
         Raises:
             CVSAError: an environment variable that is not set.
         """
-        if self.root is None:
-            return None
-        path = os.path.expanduser(os.path.expandvars(self.root))
-        if "$" in path:
-            raise CVSAError(
-                f"Parameter root = '{self.root}': that environment variable is not set. "
-                "Set it, or give a plain path."
-            )
-        return Path(path)
+        return None if self.root is None else expand(self.root, "root")
+
+
+def expand(path: Path, name: str) -> Path:
+    """A path with ~ and environment variables resolved.
+
+    Args:
+        path: as given.
+        name: of the parameter, for the message.
+
+    Raises:
+        CVSAError: an environment variable that is not set.
+    """
+    full = os.path.expanduser(os.path.expandvars(path))
+    if "$" in full:
+        raise CVSAError(
+            f"Parameter {name} = '{path}': that environment variable is not set. "
+            "Set it, or give a plain path."
+        )
+    return Path(full)
 
 
 class RunConfig(DataConfig):
@@ -199,7 +245,7 @@ class PretrainConfig(ChildConfig):
                 "without pretrained for 'Random', with pretrained 'timm' for published weights"
             )
         check_combination(self.base, self.view, self.align_weight)
-        if self.dataset == "folder" and self.saliency == "none":
+        if self.dataset not in DRAWN and self.saliency == "none":
             if VIEWS[self.view].saliency:
                 raise ValueError(
                     f"view {self.view!r} needs to know where the object is, and saliency is 'none'; "
@@ -210,7 +256,7 @@ class PretrainConfig(ChildConfig):
                     "the alignment and CAST train attention to match the saliency, and saliency is 'none'; "
                     "give masks, boxes or predicted maps, or take a row without them"
                 )
-        if find_base(self.base).queue and self.dataset != "folder" and self.queue_size > self.train_images:
+        if find_base(self.base).queue and self.dataset in DRAWN and self.queue_size > self.train_images:
             raise ValueError(
                 f"queue_size {self.queue_size} is larger than the training set ({self.train_images} images), "
                 "so the queue would hold an image's own old key; lower queue_size"
@@ -220,7 +266,17 @@ class PretrainConfig(ChildConfig):
         return self
 
 
-class FinetuneConfig(ChildConfig):
+class LabelledConfig(ChildConfig):
+    """What needs labels."""
+
+    @model_validator(mode="after")
+    def _labels(self) -> LabelledConfig:
+        if self.dataset in UNLABELLED:
+            raise ValueError(f"data set {self.dataset!r} is used without labels, for the first stage only")
+        return self
+
+
+class FinetuneConfig(LabelledConfig):
     """Supervised fine-tuning, the paper's metric: top-1 on the test split."""
 
     crop_scale: float = Field(
@@ -228,7 +284,7 @@ class FinetuneConfig(ChildConfig):
     )
 
 
-class ProbeConfig(ChildConfig):
+class ProbeConfig(LabelledConfig):
     """What the frozen features know: linear probe and weighted kNN, of class and of habitat."""
 
     knn_k: int = Field(20, ge=1, description="neighbours of the weighted kNN")
@@ -276,10 +332,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "about": "ResNet-50 at 224 px; the paper's recipe is unknown, these are the documented substitutes",
         "all": {
-            "dataset": "folder", "root": "$CVSA_DATA/cub200", "backbone": "resnet50", "image_size": 224,
-            "bank_size": 256, "batch_size": 256,
+            "dataset": "cub200", "backbone": "resnet50", "image_size": 224, "bank_size": 256,
+            "batch_size": 256,
         },
-        "stage1": {"root": "$CVSA_DATA/coco"},
+        "stage1": {"dataset": "coco"},
         "pretrain": {"epochs": 200, "warmup_epochs": 10, "align_dim": 256},
         # Published recipes; queues of 65,536 (LooC: 16,384) keys are cut to what the smallest of the paper's
         # data sets can fill.
@@ -364,7 +420,8 @@ def resolve(model: type[Config], **given: Any) -> Config:
         if str(given.get("stage")) == "1":
             values |= _first_stage(given.get("preset", model.model_fields["preset"].default))
         values |= {"base": row.base, "view": row.view, "align_weight": row.align_weight}
-    if {**values, **given}.get("dataset") != "folder":
+    chosen = {"dataset": DRAWN[0], **values, **given}["dataset"]
+    if chosen in DRAWN or chosen != values.get("dataset"):
         values.pop("root", None)  # the preset's photographs are not asked for
     return validate(model, {**values, **given, "row": row_name})
 

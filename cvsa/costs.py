@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cvsa.config import KINDS, FinetuneConfig, PretrainConfig, ProbeConfig, RunConfig, resolve
+from cvsa.config import DRAWN, KINDS, FinetuneConfig, PretrainConfig, ProbeConfig, RunConfig, resolve
 from cvsa.methods.catalogue import ROWS, TABLES, find_base, find_row
 from cvsa.records import Record, find_records
 
@@ -38,7 +38,7 @@ def seconds(config: RunConfig, records: Iterable[Record]) -> float | None:
     if not alike:
         return None
     nearest = min(alike, key=lambda record: (record.row != config.row, record.started))
-    images = None if config.dataset != "folder" else training_images(config, alike)
+    images = None if config.dataset in DRAWN else training_images(config, alike)
     names = ("row", "preset", "train_images", "epochs", *(("base",) if nearest.kind == "pretrain" else ()))
     before = resolve(type(config), **{name: nearest.config[name] for name in names})
     return nearest.seconds * passes(config, images) / passes(before, images)
@@ -46,7 +46,7 @@ def seconds(config: RunConfig, records: Iterable[Record]) -> float | None:
 
 def _comparable(record: Record, config: RunConfig) -> bool:
     def data(fields: dict[str, Any]) -> tuple[Any, ...]:
-        photographs = fields["root"] if fields["dataset"] == "folder" else None
+        photographs = None if fields["dataset"] in DRAWN else (fields["dataset"], fields["root"])
         return fields["backbone"], fields["image_size"], photographs
 
     return record.kind == KINDS[type(config)] and data(record.config) == data(config.model_dump(mode="json"))
@@ -54,10 +54,11 @@ def _comparable(record: Record, config: RunConfig) -> bool:
 
 def training_images(config: RunConfig, records: Iterable[Record]) -> int | None:
     """Training images of a run: as configured, or, of photographs, as a record of the same folder counts."""
-    if config.dataset != "folder":
+    if config.dataset in DRAWN:
         return config.train_images
-    root = str(config.root)
-    return next((r.counts["train_images"] for r in records if r.config["root"] == root), None)
+    data = config.model_dump(mode="json", include={"dataset", "root"})
+    same = (r for r in records if {name: r.config[name] for name in data} == data)
+    return next((r.counts["train_images"] for r in same), None)
 
 
 def table_lines(table: str, preset: str, committed: Path = Path("results")) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cvsa.config import PretrainConfig
+from cvsa.config import DRAWN, PretrainConfig
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
 from cvsa.records import HISTORY, PREDICTIONS, RECORD, read_record
@@ -49,6 +49,6 @@ def keep(preset: str, root: Path) -> int:
 def _draw_photographs(made: Path, kept: Path, names: list[str]) -> None:
     for name in names:
         record = read_record(made / "pretrain" / name)
-        if record.config["dataset"] == "folder" and record.row == pictures.METHOD_ROW:
+        if record.config["dataset"] not in DRAWN and record.row == pictures.METHOD_ROW:
             pictures.photograph_figures(kept, made / "pretrain" / name, PretrainConfig(**record.config))
             return

@@ -86,3 +86,12 @@ def _largest_component(binary: np.ndarray) -> tuple[int, int, int, int]:
     largest = 1 if count == 1 else 1 + int(np.bincount(components.ravel())[1:].argmax())
     rows, columns = ndimage.find_objects(components)[largest - 1]
     return columns.start, rows.start, columns.stop, rows.stop
+
+
+def binary(map: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """A map (float in [0, 1], bool, or uint8 meaning value / 255) cut at a threshold: bool of its shape."""
+    array = np.asarray(map)
+    if array.dtype == np.bool_:
+        return array
+    cut: np.ndarray = array >= threshold * (255 if array.dtype == np.uint8 else 1)
+    return cut

@@ -12,7 +12,8 @@ from PIL import Image
 
 from cvsa.config import DataConfig
 from cvsa.data.bank import ImageBank
-from cvsa.data.datasets import list_folder, load_splits, stratified
+from cvsa.data.datasets import load_splits
+from cvsa.data.listing import list_folder, stratified
 from cvsa.errors import CVSAError
 
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from cvsa.data.bank import ImageBank, open_or_build
-from cvsa.data.folder import decode, fill_from_folder, find_saliency
+from cvsa.data.photographs import decode, fill_from_folder
+from cvsa.data.sets.plain import Folder
 from cvsa.errors import CVSAError
 from cvsa.saliency import map_to_box
 
@@ -44,7 +45,7 @@ def no_map(path: str, size: tuple[int, int]) -> None:
 
 
 def build(root: Path, paths: list[str], kind: str = "auto", classes: int = 1) -> ImageBank:
-    saliency, labels = find_saliency(root, kind), np.arange(len(paths)) % classes
+    saliency, labels = Folder().saliency(root, kind), np.arange(len(paths)) % classes
     return open_or_build(
         root.parent / "bank",
         lambda writer: fill_from_folder(writer, root, paths, labels, R, saliency),
@@ -65,7 +66,7 @@ def test_image_and_mask_stay_aligned(tmp_path: Path, seed: int) -> None:
     image = scene((width, height), (x1, y1, x2, y2))
     save(image, tmp_path / "c/x.png")
     save(mask_of(image), tmp_path / "masks/c/x.png")
-    block, present = decode(tmp_path, "c/x.png", R, find_saliency(tmp_path).read)
+    block, present = decode(tmp_path, "c/x.png", R, Folder().saliency(tmp_path).read)
     assert present and block.shape == (4, R, R) and block.dtype == np.uint8
     seen = red_box(block)
     # Where it should be: the short side becomes R, the long side is cut symmetrically.
@@ -82,7 +83,7 @@ def test_mask_of_another_size_covers_the_whole_image(tmp_path: Path) -> None:
     save(image, tmp_path / "c/x.png")
     mask = mask_of(image).convert("L").resize((50, 77), Image.Resampling.BOX)
     save(mask, tmp_path / "masks/c/x.png")
-    block, _ = decode(tmp_path, "c/x.png", R, find_saliency(tmp_path).read)
+    block, _ = decode(tmp_path, "c/x.png", R, Folder().saliency(tmp_path).read)
     assert (map_to_box(block[3]) - red_box(block)).abs().max() <= 1
 
 
@@ -117,7 +118,7 @@ def test_large_photograph_decodes_alike(tmp_path: Path) -> None:
     save(image, tmp_path / "x.jpg", quality=95)
     save(image, tmp_path / "x.png")
     (tmp_path / "boxes.csv").write_text("path,x,y,w,h\nx.jpg,500,300,600,700\n")
-    fast, _ = decode(tmp_path, "x.jpg", R, find_saliency(tmp_path).read)
+    fast, _ = decode(tmp_path, "x.jpg", R, Folder().saliency(tmp_path).read)
     exact, _ = decode(tmp_path, "x.png", R, no_map)
     assert np.abs(fast[:3].astype(int) - exact[:3]).mean() < 2
     assert (map_to_box(fast[3]) - red_box(exact)).abs().max() <= 1
@@ -142,7 +143,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     save(stored, tmp_path / "c/x.png", exif=exif)
     save(mask_of(upright), tmp_path / "masks/c/x.png")
     save(upright, tmp_path / "plain.png")
-    block, _ = decode(tmp_path, "c/x.png", R, find_saliency(tmp_path).read)
+    block, _ = decode(tmp_path, "c/x.png", R, Folder().saliency(tmp_path).read)
     expected, _ = decode(tmp_path, "plain.png", R, no_map)
     assert np.array_equal(block[:3], expected[:3])
     assert (map_to_box(block[3]) - red_box(block)).abs().max() <= 1
@@ -205,7 +206,7 @@ def test_mask_formats(tmp_path: Path, form: str) -> None:
         mask = Image.fromarray(object)
         mask.putpalette([0, 0, 0, 40, 0, 0])  # a dark red, as label palettes have
     save(mask, tmp_path / "masks/c/x.png")
-    block, _ = decode(tmp_path, "c/x.jpg", 40, find_saliency(tmp_path).read)
+    block, _ = decode(tmp_path, "c/x.jpg", 40, Folder().saliency(tmp_path).read)
     assert map_to_box(block[3]).tolist() == [8, 4, 30, 20] and block[3].max() == 255
 
 
@@ -316,8 +317,8 @@ def test_fractional_and_tiny_boxes(tmp_path: Path) -> None:
         ("c/x.png,10,-30,20,30", "line 2.*outside"),
         ("c/x.png,10,10,-5,20", "line 2.*size -5 x 20"),
         ("c/x.png,10,10,5,0", "line 2.*size 5 x 0"),
-        ("c/x.png,10,10,nan,9", "line 2.*size"),
-        ("c/x.png,ten,10,5,9", "line 2: x, y, w, h must be numbers"),
+        ("c/x.png,10,10,nan,9", "line 2: 10, 10, nan, 9 should be numbers"),
+        ("c/x.png,ten,10,5,9", "line 2: ten, 10, 5, 9 should be numbers"),
         ("c/x.png,10,10", "line 2: fewer than 5 fields"),
     ],
 )
@@ -330,30 +331,30 @@ def test_bad_saliency_files_are_named(tmp_path: Path) -> None:
     root = tmp_path / "root"
     with pytest.raises(CVSAError, match=r"columns path,x,y,w,h"):
         boxes(root, "c/x.png,0,0,9,9", head="path,x1,y1,x2,y2")
-    with pytest.raises(CVSAError, match="masks/PATH.png"):
-        find_saliency(root, "masks")
+    with pytest.raises(CVSAError, match="masks with PATH.png"):
+        Folder().saliency(root, "masks")
     with pytest.raises(CVSAError, match="exactly one .npz .*none"):
-        find_saliency(root, "predicted")
+        Folder().saliency(root, "predicted")
     np.savez(root / "a.npz", paths=["c/x.png"], bits=np.zeros((2, 8), np.uint8), shape=[8, 8])
     with pytest.raises(CVSAError, match="a.npz"):
-        find_saliency(root, "predicted")
+        Folder().saliency(root, "predicted")
     (root / "a.npz").write_bytes(b"PK no zip")
     with pytest.raises(CVSAError, match="a.npz"):
-        find_saliency(root, "predicted")
+        Folder().saliency(root, "predicted")
     (root / "boxes.csv").unlink()
     with pytest.raises(CVSAError, match="boxes.csv"):
-        find_saliency(root, "boxes")
+        Folder().saliency(root, "boxes")
 
 
 def test_auto_takes_the_best_there_is(tmp_path: Path) -> None:
-    assert find_saliency(tmp_path).kind == "none"
+    assert Folder().saliency(tmp_path).kind == "none"
     np.savez(tmp_path / "a.npz", paths=["x"], bits=np.zeros((1, 8), np.uint8), shape=[8, 8])
-    assert find_saliency(tmp_path).kind == "predicted"
+    assert Folder().saliency(tmp_path).kind == "predicted"
     (tmp_path / "boxes.csv").write_text("path,x,y,w,h\n")
-    assert find_saliency(tmp_path).kind == "boxes"
+    assert Folder().saliency(tmp_path).kind == "boxes"
     (tmp_path / "masks").mkdir()
-    assert find_saliency(tmp_path).kind == "masks"
-    assert find_saliency(tmp_path, "none").kind == "none"
+    assert Folder().saliency(tmp_path).kind == "masks"
+    assert Folder().saliency(tmp_path, "none").kind == "none"
 
 
 @pytest.mark.skipif("CVSA_DATA" not in os.environ, reason="photographs are not part of the repository")
@@ -363,7 +364,7 @@ def test_photographs_masks_and_boxes_agree(tmp_path: Path) -> None:
     paths = sorted(p.relative_to(root).as_posix() for p in root.glob("test/*/*.jpg"))[::6]
     for path in paths:
         by_mask, by_box = (
-            map_to_box(decode(root, path, 96, find_saliency(root, kind).read)[0][3])
+            map_to_box(decode(root, path, 96, Folder().saliency(root, kind).read)[0][3])
             for kind in ("masks", "boxes")
         )
         # A mask in several parts has a larger extent than its largest part.
