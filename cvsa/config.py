@@ -322,12 +322,30 @@ PRESETS: dict[str, dict[str, Any]] = {
         "extends": "tiny",
         "all": {"data_seed": 0},
     },
+    "saliency": {
+        "about": "the tiny preset with worse and worse saliency: made once, committed as records",
+        "extends": "tiny",
+    },
     "pets3": {
         "about": "three breeds of the Oxford-IIIT Pet data set at 64 px, read from $CVSA_DATA/pets3",
         "extends": "tiny",
         "all": {"dataset": "folder", "root": "$CVSA_DATA/pets3", "image_size": 64, "bank_size": 64},
         "pretrain": {"epochs": 100, "queue_size": 256},
         "finetune": {"epochs": 40},
+    },
+    "grocery81": {
+        "about": "81 kinds of groceries at 64 px, boxes by the classical detector, from $CVSA_DATA/grocery81",
+        "extends": "tiny",
+        "all": {"dataset": "folder", "root": "$CVSA_DATA/grocery81", "image_size": 64, "bank_size": 64},
+        "pretrain": {"epochs": 40},
+    },
+    "butterfly100": {
+        "about": "100 butterflies and moths at 64 px, predicted masks, read from $CVSA_DATA/butterfly100",
+        "extends": "tiny",
+        "all": {
+            "dataset": "folder", "root": "$CVSA_DATA/butterfly100", "split_file": "alt_split.csv",
+            "saliency": "predicted", "image_size": 64, "bank_size": 64,
+        },
     },
     "paper": {
         "about": "ResNet-50 at 224 px; the paper's recipe is unknown, these are the documented substitutes",
@@ -400,6 +418,14 @@ def _first_stage(name: str) -> dict[str, Any]:
     return {**below, **preset.get("stage1", {})}
 
 
+def _over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is given over a preset's values; with other images, what describes the preset's own goes too."""
+    own = {"dataset": DRAWN[0], "root": None, **values}
+    if any(str(given[name]) != str(own[name]) for name in ("dataset", "root") if name in given):
+        own = {k: v for k, v in own.items() if k not in ("root", "split_file", "saliency", "masks_root")}
+    return {**own, **given}
+
+
 def resolve(model: type[Config], **given: Any) -> Config:
     """Layer preset, row and what the caller gives, and validate the result before anything runs.
 
@@ -418,12 +444,9 @@ def resolve(model: type[Config], **given: Any) -> Config:
     )
     if kind == "pretrain":
         if str(given.get("stage")) == "1":
-            values |= _first_stage(given.get("preset", model.model_fields["preset"].default))
+            values = _over(values, _first_stage(given.get("preset", model.model_fields["preset"].default)))
         values |= {"base": row.base, "view": row.view, "align_weight": row.align_weight}
-    chosen = {"dataset": DRAWN[0], **values, **given}["dataset"]
-    if chosen in DRAWN or chosen != values.get("dataset"):
-        values.pop("root", None)  # the preset's photographs are not asked for
-    return validate(model, {**values, **given, "row": row_name})
+    return validate(model, {**_over(values, given), "row": row_name})
 
 
 def validate(model: type[Config], values: dict[str, Any]) -> Config:

@@ -28,7 +28,7 @@ class Run:
     Attributes:
         kind: "pretrain", "finetune" or "probe"; also the notebook's name.
         name: folder name, readable and unique within the kind: "byol-cvsa-s0", "dual-byol-cvsa-s0",
-            "byol-ss-s0-swap_scale0.08".
+            "byol-ss-s0-swap_scale0.08", "byol-cvsa-s0-saliency_error-dilated-0.5".
         parameters: what is given to the notebook, apart from out and pretrained.
         parent: name of the pre-training run it starts from, or None.
     """
@@ -129,6 +129,11 @@ def line_name(line: Line, seed: int) -> str:
     return f"{prefix}{slug(stage2 or stage1 or '')}-s{seed}"
 
 
+def varied_name(name: str, vary: str, value: Any) -> str:
+    """Folder name of a table line's run with one parameter changed; no colons, which not every disk takes."""
+    return f"{name}-{vary}-{value.replace(':', '-')}" if isinstance(value, str) else f"{name}-{vary}{value}"
+
+
 def _add_line(grid: Grid, line: Line, seed: int, evaluations: tuple[str, ...]) -> None:
     stage1, stage2 = line
     shared = {"preset": grid.preset, "seed": seed}
@@ -154,7 +159,7 @@ def _add_ablation(grid: Grid, ablation: Ablation) -> None:
                 name, varied = line_name((None, row), seed), {}
                 in_a_table = any((run.kind, run.name) == ("pretrain", name) for run in grid.runs)
                 if not in_a_table or value != getattr(resolve(PretrainConfig, **given), ablation.vary):
-                    name, varied = f"{name}-{ablation.vary}{value}", {ablation.vary: value}
+                    name, varied = varied_name(name, ablation.vary, value), {ablation.vary: value}
                 grid.add(Run("pretrain", name, given | varied))
                 for kind in ablation.evaluate:
                     grid.add(Run(kind, name, given, name))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cvsa
-from cvsa.config import KINDS, PretrainConfig, RunConfig
+from cvsa.config import DRAWN, KINDS, PretrainConfig, RunConfig
 from cvsa.methods.catalogue import BASES, find_base
 
 if TYPE_CHECKING:
@@ -35,11 +35,12 @@ ENTRANCES = {
 
 
 def shaping_files(config: RunConfig) -> list[Path]:
-    """The files that shape a run of this configuration: what its kind and its base import, in a stable order.
+    """The files that shape a run: what its kind, its base and its data import, in a stable order.
 
-    A run is not made anew because some other method changed.
+    A run is not made anew because some other method changed, nor one on drawn birds because of photographs.
     """
     found: dict[str, Path] = {}
+    other = "cvsa.data.photographs" if config.dataset in DRAWN else "cvsa.data.drawn"
     waiting = [ENTRANCES[KINDS[type(config)]]]
     if isinstance(config, PretrainConfig):
         module = find_base(config.base).method.partition(":")[0]
@@ -50,7 +51,7 @@ def shaping_files(config: RunConfig) -> list[Path]:
     while waiting:
         module = waiting.pop()
         file = _file(module)
-        if module in found or file is None or not _shapes(file):
+        if module in (other, *found) or file is None or not _shapes(file):
             continue
         found[module] = file
         waiting += _imports(file)

@@ -43,3 +43,12 @@ def test_a_method_of_ones_own_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = resolve(PretrainConfig, row="BYOL", base="my_method:Mine")
     assert tmp_path / "my_method.py" in shaping_files(config)
     assert code_hash(config) != code_hash(resolve(PretrainConfig, row="BYOL"))
+
+
+def test_drawn_birds_depend_on_no_photograph_code(tmp_path: Path) -> None:
+    drawn, photographs = (
+        names(resolve(PretrainConfig, row="BYOL", **given))
+        for given in ({}, {"dataset": "folder", "root": str(tmp_path)})
+    )
+    assert "data/birds.py" in drawn - photographs
+    assert {"data/photographs.py", "data/listing.py", "saliency/stored.py"} <= photographs - drawn

@@ -79,8 +79,10 @@ class Card:
             return f"See {self.url}."
         names = ", ".join(archive.file for archive in wanted)
         itself = all(archive.open for archive in wanted)
-        how = f", or add --download to have {'them' if len(wanted) > 1 else 'it'} fetched" if itself else ""
-        return f"Get {names} from {self.url}, put into {base} and run `cvsa data prepare {self.name}`{how}."
+        pronoun = "them" if len(wanted) > 1 else "it"
+        how = f", or add --download to have {pronoun} fetched" if itself else ""
+        run = f"run `cvsa data prepare {self.name}`{how}"
+        return f"Get {names} from {self.url}, put {pronoun} into {base} and {run}."
 
     def lines(self) -> list[str]:
         """The card as text."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from cvsa.data.remarks import links_out, misfit, some
 from cvsa.data.sets.base import DataSet
 from cvsa.errors import CVSAError, one_line
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cvsa.data.listing import Listing
     from cvsa.saliency.stored import Saliency, Size
 
-ASPECT = 0.02  # a mask whose aspect ratio is off by more belongs to another image
 ORIENTATION = 0x0112  # EXIF; 5 to 8 swap width and height
 
 
@@ -65,13 +64,10 @@ def check_images(
     from tqdm import tqdm
 
     sizes: dict[str, Size] = {}
-    missing, bad, links, disguised = [], [], [], []
-    real = home.resolve()
+    missing, bad, disguised = [], [], []
     types = Image.registered_extensions()
     for path in tqdm(paths, desc="images", unit="img", disable=None):
         file = f"{home}/{path}"
-        if os.path.islink(file) and not Path(os.path.realpath(file)).is_relative_to(real):
-            links.append(f"{path} -> {os.path.realpath(file)}")
         try:
             with Image.open(file) as image:
                 sizes[path] = _displayed(image)
@@ -91,7 +87,7 @@ def check_images(
         report.problems.append(f"{len(missing)} listed images are missing: {some(missing)}. {get}")
     if bad:
         report.problems.append(f"{len(bad)} images cannot be read: {some(bad)}.")
-    if links:
+    if links := links_out(home, paths):
         report.notes.append(f"{len(links)} images are links out of the folder: {some(links)}.")
     if disguised:
         report.notes.append(f"{len(disguised)} images have another format than their name says: "
@@ -141,9 +137,10 @@ def check_saliency(report: Report, source: DataSet, home: Path, kind: str, sizes
             continue
         covered += found is not None
         if found and found != size:
-            text = f"{path} ({found[0]} x {found[1]} for {size[0]} x {size[1]})"
-            off = abs(found[0] * size[1] / (found[1] * size[0]) - 1)
-            (bad if off > ASPECT else stretched).append(text)
+            if odd := misfit(path, size, found):
+                bad.append(odd)
+            else:
+                stretched.append(f"{path} ({found[0]} x {found[1]} for {size[0]} x {size[1]})")
     report.facts.append(f"saliency     {saliency.kind}: {covered:,} of {len(sizes):,} images")
     if bad:
         report.problems.append(f"{len(bad)} {saliency.kind} do not fit their images: {some(bad)}")
@@ -204,10 +201,3 @@ def bytes_of(file: str) -> int:
         return os.stat(file).st_size
     except OSError:
         return 0
-
-
-def some(names: Iterable[str], shown: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    chosen = list(names)
-    rest = f" and {len(chosen) - shown} more" if len(chosen) > shown else ""
-    return "; ".join(chosen[:shown]) + rest

@@ -63,7 +63,7 @@ def verify(name: str, root: Path | None, decode: bool) -> None:
 @click.option(
     "--size", default=64, show_default=True, type=click.IntRange(32, 1024), help="Bank size, pixels."
 )
-@click.option("--saliency", default="auto", show_default=True, help="Which stored saliency the banks get.")
+@click.option("--saliency", default="auto", show_default=True, help="Where the banks' saliency comes from.")
 @click.option("--banks/--no-banks", default=True, show_default=True, help="Build the banks, or only unpack.")
 def prepare(name: str, root: Path | None, download: bool, size: int, saliency: str, banks: bool) -> None:
     """Unpack (or download) a data set and build its banks."""
