@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What shapes a result. The command line, the report and the book do not; config.py and the catalogue do so
 # only through the configuration, which a record holds whole.
-SHAPING = ("data", "evaluation", "methods", "saliency", "training", "views")
+SHAPING = ("data", "evaluation", "io", "methods", "saliency", "training", "views")
 LIBRARIES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy")
 # Where each kind of run begins.
 ENTRANCES = {

@@ -1,4 +1,4 @@
-"""Tables read from the package while the book is built: ``{parameters} MODEL`` and ``{catalogue}``."""
+"""Tables read from the package while the book is built: ``{parameters} MODEL``, ``{catalogue}``, ``{cards}``."""
 
 from __future__ import annotations
 
@@ -87,8 +87,28 @@ class Catalogue(SphinxDirective):
         return [table(header, rows, [14, 12, 20, 10, 18, 30])]
 
 
+class Cards(SphinxDirective):
+    """The cards of the published data sets."""
+
+    def run(self) -> list[nodes.Node]:
+        from cvsa.data import sets
+
+        rows: list[list[str | nodes.Node]] = []
+        for name in sets.SETS:
+            card = sets.find_set(name).card
+            if not card.splits:  # any folder
+                continue
+            title = nodes.reference("", card.title, refuri=card.url)
+            size = ", ".join(f"{count:,} {split}" for split, count in card.splits.items())
+            classes = f"{card.classes:,} classes" if card.labelled else "no labels used"
+            rows.append([nodes.literal("", name), title, f"{size}; {classes}", card.truth, card.terms])
+        header = ["name", "data set", "images", "what is annotated", "terms"]
+        return [table(header, rows, [10, 16, 20, 30, 24])]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register both directives."""
+    """Register the directives."""
     app.add_directive("parameters", Parameters)
     app.add_directive("catalogue", Catalogue)
+    app.add_directive("cards", Cards)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,9 @@
 
 A bank is a directory: `images.npy` (N, 4, R, R) uint8, `index.npz` (boxes, labels, extras) and `meta.json`,
 which is written last and holds the checksums of the other two.
+
+Banks are kept in a cache folder (`cache_root`, CVSA_CACHE). One that is larger than the memory it may hold
+(CVSA_MEMORY, see `cvsa.data.stream`) is read in shards; it is used like any other.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cvsa.data.stream import Shards, allowance
 from cvsa.errors import CVSAError, one_line
+from cvsa.io.paths import cache_root
 from cvsa.saliency.boxes import maps_to_boxes
 
 SCHEMA = 1  # raise when the meaning of the stored files changes
 CHANNELS = 4  # R, G, B, saliency
 GPU_SHARE = 0.5  # a bank may take this share of the free GPU memory; the rest is for training
+BLOCK = 256  # images that are copied or hashed at a time
 
 
 class ImageBank:
@@ -46,6 +52,8 @@ class ImageBank:
         extras: arrays with first axis N that belong to the data set (habitats, parts, paths, ...).
         description: JSON-ready account of where the images come from.
         device: where `gather`, `boxes` and `labels` live. `images` may stay on the CPU (see `to`).
+        shards: how `images` are read if they are larger than memory, else None. `gather` and `subset` do so;
+            whoever reads from `images` itself maps what is read.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class ImageBank:
         description: dict[str, Any] | None = None,
         fingerprint: str | None = None,
         device: torch.device | str | None = None,
+        shards: Shards | None = None,
     ) -> None:
         n = len(images)
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != CHANNELS:
@@ -77,6 +86,7 @@ class ImageBank:
         self.classes = list(classes)
         self.extras = dict(extras or {})
         self.description = dict(description or {})
+        self.shards = shards
         self._fingerprint = fingerprint
 
     def __len__(self) -> int:
@@ -100,8 +110,25 @@ class ImageBank:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of images and labels: the same wherever and however the bank is stored."""
         if self._fingerprint is None:
-            self._fingerprint = _fingerprint(self.images, self.labels)
+            self._fingerprint = _fingerprint(self.images, self.labels, self.shards)
         return self._fingerprint
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """The batches of an epoch: every image once, in a new order; the last partial batch is dropped.
+
+        The order is uniformly random; for a bank larger than memory it is one of shards, see `Shards`.
+
+        Args:
+            size: B, images per batch.
+            generator: on the CPU; the state it is left in leads to the next epoch's order.
+
+        Returns:
+            Image numbers, (B,) int64 each, on the CPU.
+        """
+        if self.shards:
+            return self.shards.batches(size, generator)
+        whole = len(self) // size * size
+        return iter(torch.randperm(len(self), generator=generator)[:whole].split(size))
 
     def gather(self, index: Tensor) -> Tensor:
         """Images by number.
@@ -113,13 +140,17 @@ class ImageBank:
             (B, 4, R, R) float32 in [0, 1] on `device`.
         """
         if self.images.device == self.device:
-            batch = torch.index_select(self.images, 0, index.to(self.device))
+            batch = self._take(index)
         else:
             # Streamed through page-locked memory, so that the copy to the GPU overlaps with compute.
             pinned = torch.empty((len(index), *self.images.shape[1:]), dtype=torch.uint8, pin_memory=True)
-            torch.index_select(self.images, 0, index.cpu(), out=pinned)
-            batch = pinned.to(self.device, non_blocking=True)
+            batch = self._take(index, out=pinned).to(self.device, non_blocking=True)
         return batch.to(torch.float32).div_(255)
+
+    def _take(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        if self.shards:
+            return self.shards.read(index, out)
+        return torch.index_select(self.images, 0, index.to(self.images.device), out=out)
 
     def to(self, device: torch.device | str, *, share: float = GPU_SHARE) -> ImageBank:
         """The bank on another device.
@@ -134,9 +165,11 @@ class ImageBank:
         target, images = _with_index(torch.device(device)), self.images
         moves = target.type == "cuda" and images.device != target
         if not moves or images.nbytes <= share * torch.cuda.mem_get_info(target)[0]:
-            images = images.to(target)
+            images = _copied(self.images, target, self.shards) if moves else images.to(target)
         moved = copy.copy(self)
         moved.device, moved.images = target, images
+        if images is not self.images:
+            moved.shards = None
         moved.boxes, moved.labels, moved.found = (t.to(target) for t in (self.boxes, self.labels, self.found))
         return moved
 
@@ -148,7 +181,7 @@ class ImageBank:
         """
         at, rows = index.to(self.device), index.cpu().numpy()
         return ImageBank(
-            torch.index_select(self.images, 0, index.to(self.images.device)),
+            self._take(index),
             self.boxes[at],
             self.labels[at],
             self.classes,
@@ -215,23 +248,25 @@ class BankWriter:
         self._file.close()
         columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
         np.savez(self._directory / "index.npz", **columns)  # type: ignore[arg-type]
-        images = torch.from_numpy(np.load(self._directory / "images.npy", mmap_mode="c"))
+        labels = columns["labels"]
+        if wrong := np.flatnonzero((labels < 0) | (labels >= len(classes))).tolist():
+            name = columns["extra_path"][wrong[0]] if "extra_path" in columns else f"image {wrong[0]}"
+            raise CVSAError(
+                f"{name} has the label {labels[wrong[0]]}, and so on for {len(wrong)} image(s); labels of "
+                f"{len(classes)} class(es) are 0 to {len(classes) - 1}."
+            )
+        images, shards = _map_images(self._directory)
         meta = {
             "schema": SCHEMA,
             "count": self._count,
             "resolution": self._frame[-1],
             "classes": list(classes),
             "no_object": int((~columns["found"]).sum()),
-            "fingerprint": _fingerprint(images, torch.from_numpy(columns["labels"])),
+            "fingerprint": _fingerprint(images, torch.from_numpy(labels), shards),
             "description": self.description,
             "sha256": {name: _sha256(self._directory / name) for name in ("images.npy", "index.npz")},
         }
         (self._directory / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-
-
-def cache_root() -> Path:
-    """Where banks are kept: the environment variable CVSA_CACHE, or ~/.cache/cvsa."""
-    return Path(os.environ.get("CVSA_CACHE") or "~/.cache/cvsa").expanduser()
 
 
 def bank_directory(name: str, parameters: dict[str, Any]) -> Path:
@@ -259,8 +294,7 @@ def open_bank(directory: Path) -> ImageBank:
         for name, expected in meta["sha256"].items():
             if _sha256(directory / name) != expected:
                 raise ValueError(f"checksum of {name} differs")
-        # Copy-on-write, so that torch gets a writable array and the file stays as it is.
-        images = torch.from_numpy(np.load(directory / "images.npy", mmap_mode="c"))
+        images, shards = _map_images(directory)
         with np.load(directory / "index.npz", allow_pickle=False) as index:
             columns = {name: index[name] for name in index.files}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -268,8 +302,15 @@ def open_bank(directory: Path) -> ImageBank:
         raise CVSAError(one_line(message)) from error
     boxes, labels, found = (torch.from_numpy(columns.pop(name)) for name in ("boxes", "labels", "found"))
     extras = {name.removeprefix("extra_"): value for name, value in columns.items()}
-    return ImageBank(images, boxes, labels, meta["classes"], found=found, extras=extras,
+    return ImageBank(images, boxes, labels, meta["classes"], found=found, extras=extras, shards=shards,
                      description=meta["description"], fingerprint=meta["fingerprint"])  # fmt: skip
+
+
+def _map_images(directory: Path) -> tuple[Tensor, Shards | None]:
+    # Copy-on-write, so that torch gets a writable array and the file stays as it is.
+    images = np.load(directory / "images.npy", mmap_mode="c")
+    most = allowance()
+    return torch.from_numpy(images), Shards(images, most) if images.nbytes > most else None
 
 
 def open_or_build(
@@ -373,10 +414,24 @@ def _only_builder(directory: Path) -> Iterator[bool]:
         yield alone
 
 
-def _fingerprint(images: Tensor, labels: Tensor) -> str:
+def _blocks(images: Tensor, shards: Shards | None) -> Iterator[tuple[slice, Tensor]]:
+    """All images in order, `BLOCK` at a time, and where they stand."""
+    for start in range(0, len(images), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(images)))
+        yield rows, shards.read(torch.arange(rows.start, rows.stop)) if shards else images[rows]
+
+
+def _copied(images: Tensor, target: torch.device, shards: Shards | None) -> Tensor:
+    copied = torch.empty_like(images, device=target)
+    for rows, block in _blocks(images, shards):
+        copied[rows] = block
+    return copied
+
+
+def _fingerprint(images: Tensor, labels: Tensor, shards: Shards | None = None) -> str:
     digest = hashlib.sha256(json.dumps(list(images.shape)).encode())
     digest.update(labels.cpu().numpy().astype("<i8").tobytes())
-    for block in images.split(256):
+    for _, block in _blocks(images, shards):
         digest.update(block.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 

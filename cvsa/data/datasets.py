@@ -7,7 +7,7 @@ from cvsa.data.bank import ImageBank
 
 
 def load_splits(config: DataConfig) -> dict[str, ImageBank]:
-    """The banks of a data set, built at first use and kept in the cache (see `bank.cache_root`).
+    """The banks of a data set, built at first use and kept in the cache (see `cvsa.io.paths.cache_root`).
 
     Args:
         config: which data set, size and saliency.

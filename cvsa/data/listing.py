@@ -7,14 +7,16 @@ root/CLASS/x.jpg               of which a fifth of each class becomes the test s
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cvsa.data.tables import read_csv
+from cvsa.data.remarks import some
 from cvsa.errors import CVSAError
+from cvsa.io.tables import read_csv
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
@@ -102,16 +104,28 @@ def _rows_of_folders(root: Path) -> list[Row]:
         if "test" not in split_of.values():
             raise CVSAError(f"{root} has train/ but no test/; {LAYOUT}, or give a split_file.")
     rows: list[Row] = []
+    unseen: list[Path] = []  # where a link leads may be a folder above, without end
     for place, split in places:
         for folder in sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")):
             if place == root and folder.name not in folders:
                 continue
-            images = [
-                p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-            ]
+            if place.resolve().is_relative_to(folder.resolve()):
+                raise CVSAError(
+                    f"The class folder {folder} is a link to {folder.resolve()}, which holds {place}; "
+                    "remove it."
+                )
+            entries = [p for p in folder.rglob("*") if not p.name.startswith(".")]
+            images = [p for p in entries if p.suffix.lower() in SUFFIXES]
+            unseen += [p for p in entries if p.is_symlink() and p.is_dir()]
             if not images and split != "val":
                 raise CVSAError(f"The class folder {folder} has no images ({', '.join(sorted(SUFFIXES))}).")
             rows += [(p.relative_to(root).as_posix(), folder.name, split) for p in images]
+    if unseen:
+        warnings.warn(
+            f"{len(unseen)} links to folders inside the classes of {root} are not followed: "
+            f"{some(map(str, unseen))}. A class folder may itself be a link.",
+            stacklevel=4,
+        )
     return rows
 
 

@@ -16,16 +16,19 @@ from PIL import Image, ImageOps
 
 from cvsa.config import DataConfig, expand
 from cvsa.data.bank import BankWriter, ImageBank, bank_directory, open_or_build
-from cvsa.data.pixels import to_rgb
+from cvsa.data.remarks import equal_images, links_out, misfit, some
 from cvsa.data.sets import find_set
 from cvsa.data.sets.base import DataSet
 from cvsa.errors import CVSAError, one_line
+from cvsa.io.pixels import to_rgb
 from cvsa.saliency.cache import detected_saliency
 from cvsa.saliency.degrade import Degradation, exact, find_degradation
 from cvsa.saliency.detectors import DEFAULT, DETECTORS, find_detector
 from cvsa.saliency.stored import MapReader, Saliency, Size, from_folder
 
 UNREADABLE_SHARE, UNREADABLE_LIMIT = 0.01, 100  # more unreadable images than either stop the build
+
+FILL = 2  # raise when other columns or maps come of the same files
 
 # size of an image -> x1 y1 x2 y2 of what is photograph; None: all
 Crop = Callable[[Size], tuple[int, int, int, int] | None]
@@ -36,7 +39,8 @@ def load_photographs(config: DataConfig) -> dict[str, ImageBank]:
     source = photographs_of(config)
     root = source.home(config.folder)
     listing = source.listing(root, config.val_fraction, config.data_seed)
-    banks = {}
+    banks: dict[str, ImageBank] = {}
+    built: list[str] = []  # splits whose banks were not there
     for split in ("train", "val", "test"):
         paths, labels = listing.paths[split], listing.labels[split]
         if not paths:  # a set without labels has no test images
@@ -48,7 +52,7 @@ def load_photographs(config: DataConfig) -> dict[str, ImageBank]:
             "listed": len(paths),
         }
         parameters = _parameters(root, paths, labels, saliency, config.bank_size)
-        parameters |= {"reader": f"{config.dataset} {source.version}", "saliency_error": error}
+        parameters |= {"reader": f"{config.dataset} {source.version}", "saliency_error": error, "fill": FILL}
         banks[split] = open_or_build(
             bank_directory(f"{root.name}-{split}", parameters),
             partial(
@@ -60,12 +64,34 @@ def load_photographs(config: DataConfig) -> dict[str, ImageBank]:
                 saliency=saliency,
                 crop=source.crop,
                 degrade=find_degradation(error, config.data_seed),
+                done=partial(built.append, split),
             ),
             resolution=config.bank_size,
             classes=listing.classes,
             description=description,
         )
+    equal = equal_images(banks)
+    for bank in banks.values():
+        bank.description["equal_images"] = equal
+    if built:
+        _remark(root, [path for split in banks for path in listing.paths[split]], equal)
     return banks
+
+
+def _remark(root: Path, paths: list[str], equal: dict[str, list[str]]) -> None:
+    """Say, once for all splits, what is odd about a folder whose banks were just built."""
+    remarks = []
+    if links := links_out(root, paths):
+        remarks.append(f"{len(links)} of {len(paths)} images in {root} are links out of it: {some(links)}.")
+    for split, pairs in equal.items():
+        if pairs and split == "labels":
+            remarks.append(
+                f"{len(pairs)} training images in {root} are there with another label: {some(pairs)}."
+            )
+        elif pairs:
+            remarks.append(f"{len(pairs)} {split} images in {root} are also training images: {some(pairs)}.")
+    for remark in remarks:
+        warnings.warn(one_line(remark), stacklevel=4)
 
 
 def photographs_of(config: DataConfig) -> DataSet:
@@ -178,20 +204,28 @@ def fill_from_folder(
     crop: Crop | None = None,
     degrade: Degradation = exact,
     batch: int = 256,
+    done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Decode images in parallel into a bank; extras: `path`.
+    """Decode images in parallel into a bank; extras: `path`, and `digest`, uint64, of the pixels (no map).
 
     Up to 1 % of the images, at most 100, may be unreadable: they are left out and named in the bank's
-    description; one warning names the first.
+    description; one warning names the first. Masks with another aspect ratio than their images are stretched
+    over them, with a warning. `done` is called at the end.
 
     Raises:
         CVSAError: more unreadable images than that, or a whole class of them; a box outside its image.
     """
     from tqdm import tqdm
 
+    def read(path: str, size: Size) -> Image.Image | None:
+        map = saliency.read(path, size)
+        if map and saliency.kind == "masks" and (odd := misfit(path, size, map.size)):
+            misfits.append(odd)
+        return map
+
     def attempt(path: str) -> tuple[np.ndarray | str, bool]:
         try:
-            return decode(root, path, resolution, saliency.read, crop)
+            return decode(root, path, resolution, read, crop)
         except CVSAError:
             raise
         except Exception as error:  # on damaged files Pillow's plugins raise almost anything
@@ -200,6 +234,7 @@ def fill_from_folder(
     if trouble := saliency.prepare(paths):
         warnings.warn(trouble, stacklevel=3)
     failures: list[str] = []
+    misfits: list[str] = []
     without_map = 0
     lost = set(labels.tolist())  # labels of which no image could be read so far
     with (
@@ -216,17 +251,32 @@ def fill_from_folder(
                 lost -= set(labels[rows].tolist())
                 blocks = np.stack([block for _, block in good])
                 maps = np.stack([degrade(block[3], i) for i, block in good])
-                writer.add(blocks[:, :3], maps, labels[rows], path=np.array([paths[i] for i in rows]))
+                names = np.array([paths[i] for i in rows])
+                digests = np.array([_digest(block[:3]) for block in blocks], dtype=np.uint64)
+                writer.add(blocks[:, :3], maps, labels[rows], path=names, digest=digests)
             bar.update(len(results))
     if lost and failures:
         raise CVSAError(
             f"No image of a class in {root} can be read: {failures[0]}. Repair or remove such files."
         )
-    _report(writer, root, len(paths), failures, without_map, saliency)
+    _report(writer, root, len(paths), failures, without_map, misfits, saliency)
+    done()
+
+
+def _digest(pixels: np.ndarray) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8).digest(), "little"
+    )
 
 
 def _report(
-    writer: BankWriter, root: Path, total: int, failures: list[str], without_map: int, saliency: Saliency
+    writer: BankWriter,
+    root: Path,
+    total: int,
+    failures: list[str],
+    without_map: int,
+    misfits: list[str],
+    saliency: Saliency,
 ) -> None:
     def warn(message: str) -> None:
         warnings.warn(message, stacklevel=4)
@@ -246,4 +296,9 @@ def _report(
         warn(
             f"{len(saliency.clipped)} boxes reached beyond their images and were clipped, e.g. of {first!r}."
         )
-    writer.description |= {"unreadable": failures, "without_map": without_map}
+    if misfits:
+        warn(
+            f"{len(misfits)} masks of images in {root} have another aspect ratio than these and are "
+            f"stretched: {some(sorted(misfits))}."
+        )
+    writer.description |= {"unreadable": failures, "without_map": without_map, "misfits": sorted(misfits)}

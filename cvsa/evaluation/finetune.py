@@ -89,7 +89,7 @@ def finetune(out: Path, **given: Any) -> Record:
         return views.images.to(runtime.device), bank.labels[index].to(runtime.device)
 
     with seeded(config.seed, runtime.device):
-        history, rate = fit(model, make_batch, len(bank), config, runtime, out, f"fine-tune {config.row}")
+        history, rate = fit(model, make_batch, bank, config, runtime, out, f"fine-tune {config.row}")
     metrics, rows = {"train_accuracy": float(history["train_accuracy"].iloc[-1])}, []
     for name in [split for split in splits if split != "train"]:
         labels, predicted = (

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from cvsa.data.bank import cache_root
-from cvsa.data.photographs import to_rgb
 from cvsa.errors import CVSAError, one_line
+from cvsa.io.paths import cache_root
+from cvsa.io.pixels import to_rgb
 from cvsa.saliency.boxes import THRESHOLD
 from cvsa.saliency.detectors import Detector, key_of, shrink, stretch
 from cvsa.saliency.stored import Saliency, Size

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cvsa.data.pixels import to_grey
-from cvsa.data.tables import numbers, read_csv
 from cvsa.errors import CVSAError, one_line
+from cvsa.io.pixels import to_grey
+from cvsa.io.tables import numbers, read_csv
 
 REACH = 0.15  # of the parts' extent: how far the object goes on around them
 

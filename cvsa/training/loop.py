@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cvsa.config import RunConfig
+from cvsa.data.bank import ImageBank
 from cvsa.errors import CVSAError
 from cvsa.provenance import code_hash
 from cvsa.records import HISTORY, atomic_write
@@ -41,7 +42,7 @@ class Trainable(Protocol):
 def fit(
     module: nn.Module,
     make_batch: Callable[[Tensor, torch.Generator], Any],
-    images: int,
+    bank: ImageBank,
     config: RunConfig,
     runtime: Runtime,
     folder: Path,
@@ -52,8 +53,7 @@ def fit(
     Args:
         module: a ``Trainable`` network on the run's device.
         make_batch: image indices (B,) int64 and the run's generator -> whatever ``module`` takes.
-        images: number of training images; each epoch visits them in a new order and drops the last partial
-            batch.
+        bank: the training images; each epoch visits them in a new order and drops the last partial batch.
         config: epochs, batch_size, optimiser, rates, seed.
         runtime: device and precision.
         folder: where checkpoint and history are written.
@@ -66,10 +66,10 @@ def fit(
     Raises:
         CVSAError: fewer images than one batch; a loss that is no longer finite.
     """
-    if images < config.batch_size:
+    if len(bank) < config.batch_size:
         raise CVSAError(
-            f"Too small a data set for the batch: {images} training images, batch_size {config.batch_size}. "
-            "Lower batch_size or add images."
+            f"Too small a data set for the batch: {len(bank)} training images, batch_size "
+            f"{config.batch_size}. Lower batch_size or add images."
         )
     trainable: Trainable = module  # type: ignore[assignment]
     optimizer = build_optimizer(module, config)
@@ -87,7 +87,7 @@ def fit(
         torch.set_rng_state(state["torch"])
         epoch, seconds, rows = state["epoch"], state["seconds"], state["rows"]
 
-    per_epoch = images // config.batch_size
+    per_epoch = len(bank) // config.batch_size
     steps, warmup_steps = config.epochs * per_epoch, round(config.warmup_epochs * per_epoch)
     module.train()
     saved = time.monotonic()
@@ -95,11 +95,7 @@ def fit(
         while epoch < config.epochs:
             started = time.monotonic()
             totals: dict[str, Tensor] = {}
-            for number, index in enumerate(
-                torch.randperm(images, generator=order)[: per_epoch * config.batch_size].split(
-                    config.batch_size
-                )
-            ):
+            for number, index in enumerate(bank.batches(config.batch_size, order)):
                 step = epoch * per_epoch + number
                 rate = learning_rate(step, peak=config.lr, steps=steps, warmup_steps=warmup_steps)
                 set_learning_rate(optimizer, rate)

@@ -85,7 +85,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     method = initialise(config, runtime)
     views = build_views(config, bank)
     with seeded(config.seed, runtime.device):
-        history, rate = fit(method, views, len(bank), config, runtime, out, config.row)
+        history, rate = fit(method, views, bank, config, runtime, out, config.row)
     last = history.iloc[-1].drop(["epoch", "learning_rate", "seconds"])
     save_weights(out, method)
     record = make_record(

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from cvsa.data import bank as bank_module
-from cvsa.data.bank import BankWriter, ImageBank, bank_directory, cache_root, open_bank, open_or_build
+from cvsa.data.bank import BankWriter, ImageBank, bank_directory, open_bank, open_or_build
 from cvsa.errors import CVSAError
+from cvsa.io.paths import cache_root
 
 R, CLASSES = 12, ["café", "b c", "d"]
 
@@ -254,6 +255,68 @@ def test_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(CVSAError, match="No space left.*CVSA_CACHE") as caught:
         build(tmp_path / "a", count=40)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a").exists() and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["index", "meta", "rename"])
+def test_disk_that_fills_up_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    other = build(tmp_path / "other")
+    place = {"index": (np, "savez"), "meta": (Path, "write_text"), "rename": (os, "replace")}[step]
+    monkeypatch.setattr(*place, full)
+    with pytest.raises(CVSAError, match=f"{tmp_path}/a: No space left.*CVSA_CACHE"):
+        build(tmp_path / "a")
+    assert not (tmp_path / "a").exists() and not leftovers(tmp_path)
+    monkeypatch.undo()
+    assert open_bank(tmp_path / "other").fingerprint == other.fingerprint == build(tmp_path / "a").fingerprint
+
+
+def test_full_disk_leaves_the_damaged_bank_and_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = build(tmp_path / "other")
+    build(tmp_path / "a", count=40)
+    (tmp_path / "a" / "meta.json").write_text("{}")
+    before = {p: p.read_bytes() for p in sorted(tmp_path.glob("*/*"))}
+    monkeypatch.setattr(bank_module, "open", lambda path, mode: FullDisk(path, mode), raising=False)
+    with pytest.warns(UserWarning, match="Rebuilding"), pytest.raises(CVSAError, match="No space left"):
+        build(tmp_path / "a", count=40)
+    assert {p: p.read_bytes() for p in sorted(tmp_path.glob("*/*"))} == before and not leftovers(tmp_path)
+    monkeypatch.undo()
+    assert open_bank(tmp_path / "other").fingerprint == other.fingerprint
+
+
+def _built_under_a_limit(directory: str, queue: object) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+    try:
+        build(Path(directory), count=40)
+    except CVSAError as error:
+        queue.put(str(error))  # type: ignore[attr-defined]
+
+
+def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
+    """As on a full disk, but by the kernel."""
+    queue = FORK.Queue()
+    process = FORK.Process(target=_built_under_a_limit, args=(str(tmp_path / "a"), queue))
+    process.start()
+    assert queue.get(timeout=60).startswith(f"Cannot write the bank {tmp_path}/a: File too large; free some")
+    process.join(60)
+    assert process.exitcode == 0 and not (tmp_path / "a").exists() and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_outside_the_range_are_named(tmp_path: Path, label: int) -> None:
+    def wrong(writer: BankWriter) -> None:
+        images, maps, labels = content()
+        labels[4] = label
+        writer.add(images, maps, labels, path=np.array([f"c/{i}.png" for i in range(10)]))
+
+    with pytest.raises(CVSAError, match=f"c/4.png has the label {label}, .*3 class.* are 0 to 2"):
+        open_or_build(tmp_path / "a", wrong, resolution=R, classes=CLASSES)
     assert not (tmp_path / "a").exists() and not leftovers(tmp_path)
 
 

@@ -186,6 +186,7 @@ def test_bad_split_files_are_named(tmp_path: Path, rows: str, message: str) -> N
     [
         ({}, "0 class"),
         ({"a": 5}, "1 class"),
+        ({"a": 5, "b": 1}, "'b' .* no test images"),
         ({"a": 5, "b": 0}, r"class folder .*b has no images \(\.bmp"),
         ({"train/a": 5, "train/b": 5}, "no test/"),
         ({"test/a": 5, "test/b": 5}, "no train/"),
@@ -199,6 +200,13 @@ def test_bad_layouts_are_named(tmp_path: Path, counts: dict[str, int], message: 
     with pytest.raises(CVSAError, match=message) as caught:
         load_splits(folder(photographs(tmp_path / "pets", counts)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_may_have_a_single_training_image(tmp_path: Path) -> None:
+    counts = {"train/a": 10, "train/b": 1, "test/a": 2, "test/b": 1}
+    banks = load_splits(folder(photographs(tmp_path / "pets", counts), val_fraction=0.5))
+    assert banks["train"].labels.tolist().count(1) == 1 and 1 not in banks["val"].labels
+    assert banks["test"].labels.tolist() == [0, 0, 1]
 
 
 def test_missing_folder_and_no_validation(tmp_path: Path) -> None:

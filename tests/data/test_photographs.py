@@ -1,7 +1,9 @@
 """Photographs of every odd kind, with their saliency, into a bank."""
 
 import os
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from cvsa.data import photographs
 from cvsa.data.bank import ImageBank, open_or_build
 from cvsa.data.photographs import decode, fill_from_folder
 from cvsa.data.sets.plain import Folder
@@ -210,6 +213,32 @@ def test_mask_formats(tmp_path: Path, form: str) -> None:
     assert map_to_box(block[3]).tolist() == [8, 4, 30, 20] and block[3].max() == 255
 
 
+@pytest.mark.parametrize(("kind", "name"), [("PNG", "x.jpg"), ("JPEG", "x.png"), ("BMP", "x.WEBP")])
+def test_the_name_may_tell_another_format(tmp_path: Path, kind: str, name: str) -> None:
+    image = scene((64, 64), (16, 16, 48, 40))
+    image.save(tmp_path / name, kind)
+    block, _ = decode(tmp_path, name, 64, no_map)
+    assert red_box(block).tolist() == [16, 16, 48, 40]
+
+
+def test_colours_of_16_bits(tmp_path: Path) -> None:
+    """Such PNG come of raw converters; Pillow cannot write them."""
+    pixels = (np.asarray(scene((64, 64), (16, 16, 48, 40))).astype(">u2") * 257).reshape(64, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    parts = {
+        b"IHDR": struct.pack(">2I5B", 64, 64, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items()
+    ]
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    block, _ = decode(tmp_path, "x.png", 64, no_map)
+    assert np.array_equal(block[:3].transpose(1, 2, 0), np.asarray(scene((64, 64), (16, 16, 48, 40))))
+
+
 # --- whole folders -----------------------------------------------------------------------------
 
 
@@ -221,6 +250,27 @@ def test_odd_names(tmp_path: Path) -> None:
         save(mask_of(scene((60, 50), (5, 5, 30, 40))), (root / "masks" / path).with_suffix(".png"))
     bank = build(root, paths)
     assert bank.extras["path"].tolist() == paths and bank.no_object == 0
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Archives from elsewhere unpack to bytes that are no UTF-8."""
+    path = os.fsdecode(b"c/\xe9t\xe9.png")
+    save(scene((60, 50), (5, 5, 30, 40)), tmp_path / "root" / path)
+    save(scene((60, 50), (5, 5, 30, 40)), tmp_path / "root/c/line\nbreak.png")
+    bank = build(tmp_path / "root", [path, "c/line\nbreak.png"], kind="none")
+    assert bank.extras["path"].tolist() == [path, "c/line\nbreak.png"]
+    (tmp_path / "root" / path).write_bytes(b"")
+    (tmp_path / "root/c/line\nbreak.png").write_bytes(b"")
+    with pytest.raises(CVSAError, match="2 of 3 .*c/line break.png") as caught:
+        other = [path, "c/line\nbreak.png", *damaged(tmp_path / "root", 1)]
+        saliency, labels = Folder().saliency(tmp_path / "root", "none"), np.zeros(3, np.int64)
+        open_or_build(
+            tmp_path / "again",
+            lambda writer: fill_from_folder(writer, tmp_path / "root", other, labels, R, saliency),
+            resolution=R,
+            classes=["c"],
+        )
+    assert "\n" not in str(caught.value)
 
 
 def test_order_does_not_depend_on_threads(tmp_path: Path) -> None:
@@ -263,6 +313,48 @@ def test_one_unreadable_image_among_many_is_left_out(tmp_path: Path) -> None:
     assert len(caught) == 1 and len(bank) == 120
     assert bank.extras["path"].tolist() == paths[:7] + paths[8:]
     assert bank.labels.shape == (120,) and "truncated.jpg" in bank.description["unreadable"][0]
+
+
+def bad_among(root: Path, good: int, bad: int) -> list[str]:
+    paths = damaged(root, good)
+    for i in range(bad):
+        (root / f"c/bad{i}.jpg").write_bytes((root / "c/truncated.jpg").read_bytes())
+        paths.insert(i * good // bad, f"c/bad{i}.jpg")
+    return paths
+
+
+def test_one_in_a_hundred_may_be_unreadable(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with pytest.warns(UserWarning, match=r"2 of 200 images .*bad0.jpg.*bad1.jpg.* left out") as caught:
+        bank = build(root, bad_among(root, 198, 2))
+    assert len(caught) == 1 and len(bank) == 198
+    assert [text.split(" ")[0] for text in bank.description["unreadable"]] == ["c/bad0.jpg", "c/bad1.jpg"]
+
+
+def test_more_than_one_in_a_hundred_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with pytest.raises(CVSAError, match=r"3 of 200 images .*bad0.jpg .*Repair or remove such files"):
+        build(root, bad_among(root, 197, 3))
+    assert not (tmp_path / "bank").exists()
+
+
+def test_of_a_large_set_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photographs, "UNREADABLE_LIMIT", 1)
+    with pytest.raises(CVSAError, match="2 of 300 images"):
+        build(tmp_path / "root", bad_among(tmp_path / "root", 298, 2))
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture"])
+def test_a_damaged_mask_is_named(tmp_path: Path, data: bytes) -> None:
+    root = tmp_path / "root"
+    paths = damaged(root, 4)
+    for path in paths:
+        save(mask_of(scene((40, 40), (5, 5, 20, 20))), root / "masks" / path)
+    (root / "masks" / paths[2]).write_bytes(data)
+    with pytest.raises(
+        CVSAError, match=f"1 of 4 images .*{paths[2]} .*its mask {root}/masks/{paths[2]} cannot"
+    ):
+        build(root, paths)
 
 
 def test_class_of_nothing_but_unreadable_images_stops(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cvsa.data.sets.base import DataSet, Index
 from cvsa.data.sets.card import Archive, Card
-from cvsa.data.tables import inside, numbers, read_columns, read_rows
 from cvsa.errors import CVSAError
+from cvsa.io.tables import inside, numbers, read_columns, read_rows
 
 if TYPE_CHECKING:
     from cvsa.saliency.stored import Saliency

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from cvsa.data.sets.base import DataSet, Index
-from cvsa.data.tables import inside, numbers, read_columns, read_rows
 from cvsa.errors import CVSAError
+from cvsa.io.tables import inside, numbers, read_columns, read_rows
 
 if TYPE_CHECKING:
     from cvsa.saliency.stored import Saliency

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cvsa.data.sets.base import DataSet, Index
 from cvsa.data.sets.card import Archive, Card
-from cvsa.data.tables import inside, numbers, read_mat
 from cvsa.errors import CVSAError
+from cvsa.io.tables import inside, numbers, read_mat
 
 if TYPE_CHECKING:
     from cvsa.saliency.stored import Saliency

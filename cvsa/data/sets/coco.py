@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cvsa.data.sets.base import UNLABELLED, DataSet, Index
 from cvsa.data.sets.card import Archive, Card
-from cvsa.data.tables import numbers, read_json
 from cvsa.errors import CVSAError
+from cvsa.io.tables import numbers, read_json
 
 if TYPE_CHECKING:
     from cvsa.saliency.stored import Saliency

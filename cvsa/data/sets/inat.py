@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cvsa.data.sets.base import DataSet, Index
 from cvsa.data.sets.card import Archive, Card
-from cvsa.data.tables import inside, read_json
 from cvsa.errors import CVSAError, one_line
+from cvsa.io.tables import inside, read_json
 
 _FILES = "https://ml-inat-competition-datasets.s3.amazonaws.com/2018/"
 

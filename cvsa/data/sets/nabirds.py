@@ -7,8 +7,8 @@ from pathlib import Path
 from cvsa.data.sets.base import Index
 from cvsa.data.sets.caltech import TABLES, CaltechTables
 from cvsa.data.sets.card import Archive, Card
-from cvsa.data.tables import read_columns
 from cvsa.errors import CVSAError
+from cvsa.io.tables import read_columns
 
 
 class NABirds(CaltechTables):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cvsa.data.sets.base import DataSet, Index
 from cvsa.data.sets.card import Archive, Card
-from cvsa.data.tables import inside, read_columns
 from cvsa.errors import CVSAError
+from cvsa.io.tables import inside, read_columns
 
 if TYPE_CHECKING:
     from cvsa.saliency.stored import Saliency

@@ -1,0 +1,1 @@
+"""Files: tables, pixels of every kind, and where caches lie."""

@@ -1,0 +1,207 @@
+"""Banks larger than the memory they may hold: the same interface, the same images, another order."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cvsa.data.bank import BankWriter, ImageBank, open_bank, open_or_build
+from cvsa.data.stream import Shards, _group_limits, allowance
+from cvsa.errors import CVSAError
+from cvsa.views.maker import ViewMaker, ViewSettings
+
+R, COUNT, CLASSES = 16, 2003, 50
+ROW = 4 * R * R
+
+
+def fill(writer: BankWriter) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.sort(np.arange(COUNT) % CLASSES)  # as folders are listed: class after class
+    maps = np.zeros((COUNT, R, R), np.uint8)
+    maps[:, 4:9, 3:12] = 255
+    writer.add(rng.integers(0, 256, (COUNT, 3, R, R), np.uint8), maps, labels)
+
+
+@pytest.fixture
+def bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageBank:
+    """In memory; `streamed` is the same."""
+    monkeypatch.delenv("CVSA_MEMORY", raising=False)
+    return open_or_build(tmp_path / "bank", fill, resolution=R, classes=[str(c) for c in range(CLASSES)])
+
+
+@pytest.fixture
+def streamed(bank: ImageBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageBank:
+    monkeypatch.setenv("CVSA_MEMORY", str(0.2 * COUNT * ROW / 1e9))
+    return open_bank(tmp_path / "bank")
+
+
+def epoch(bank: ImageBank, seed: int = 0, size: int = 32) -> list[torch.Tensor]:
+    return list(bank.batches(size, torch.Generator().manual_seed(seed)))
+
+
+def test_the_bank_of_the_tests_is_streamed_only_when_it_is_too_large(bank, streamed):
+    assert bank.shards is None and streamed.shards is not None
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 600, COUNT])
+def test_small_banks_are_visited_as_ever(bank: ImageBank, size: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    expected = torch.randperm(COUNT, generator=generator)[: COUNT // size * size].split(size)
+    batches = epoch(bank, 3, size)
+    assert len(batches) == len(expected) == COUNT // size
+    assert all(torch.equal(a, b) for a, b in zip(batches, expected, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 600, COUNT])
+def test_an_epoch_visits_every_image_once_and_drops_the_last_partial_batch(streamed, size: int) -> None:
+    batches = epoch(streamed, size=size)
+    assert len(batches) == COUNT // size and {len(batch) for batch in batches} == {size}
+    assert len(torch.cat(batches).unique()) == COUNT // size * size
+
+
+def test_the_order_follows_the_generator_and_resumes_from_its_state(streamed: ImageBank) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.cat(list(streamed.batches(32, generator)))
+    state = generator.get_state()
+    second = torch.cat(list(streamed.batches(32, generator)))
+    assert torch.equal(first, torch.cat(epoch(streamed))) and not torch.equal(first, second)
+    resumed = torch.Generator()
+    resumed.set_state(state)
+    assert torch.equal(second, torch.cat(list(streamed.batches(32, resumed))))
+
+
+def test_batches_mix_classes_and_change_their_company(bank: ImageBank, streamed: ImageBank) -> None:
+    mixed, ideal = (np.mean([len(b.labels[index].unique()) for index in epoch(b)]) for b in (streamed, bank))
+    assert mixed > 0.8 * ideal  # sorted as on disk it would be 1 or 2
+    shares = torch.stack([streamed.labels[index].float().mean() for index in epoch(streamed)])
+    assert shares.std() < 6  # of labels 0 to 49; 2.6 in batches drawn freely
+    first, again = (epoch(streamed, seed)[0] for seed in (0, 1))
+    assert len(np.intersect1d(first, again)) < 8
+
+
+def test_images_read_in_shards_are_those_in_memory(bank: ImageBank, streamed: ImageBank) -> None:
+    index = torch.tensor([COUNT - 1, 0, 77, 77, 1024])
+    assert torch.equal(streamed.gather(index), bank.gather(index))
+    assert streamed.gather(index[:0]).shape == (0, 4, R, R)
+    for wrong in (COUNT, -1):
+        with pytest.raises(IndexError):
+            streamed.gather(torch.tensor([0, wrong]))
+    part = streamed.subset(index)
+    assert torch.equal(part.images, bank.images[index]) and part.shards is None
+    assert torch.equal(streamed.images, bank.images)
+    streamed._fingerprint = None
+    assert streamed.fingerprint == bank.fingerprint
+    assert streamed.to("cpu").shards is streamed.shards
+
+
+def test_views_do_not_depend_on_how_the_bank_is_read(bank: ImageBank, streamed: ImageBank) -> None:
+    settings, index = ViewSettings(size=R), torch.arange(0, COUNT, 100)
+    made = [
+        ViewMaker(b, view="saliency_swap", augmentation="byol", settings=settings)(
+            index, torch.Generator().manual_seed(0)
+        )
+        for b in (bank, streamed)
+    ]
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one.images, other.images) and torch.equal(one.masks, other.masks)
+
+
+def test_the_fetch_stays_one_window_ahead(streamed: ImageBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, fetched, seen = streamed.shards, [], 0
+    assert shards is not None
+    monkeypatch.setattr(shards, "_fetch", lambda first, stop: fetched.extend(range(first, stop)))
+    for index in streamed.batches(16, torch.Generator().manual_seed(0)):
+        seen += len(index)
+        assert set(index.tolist()) <= set(fetched)
+        assert len(fetched) <= seen + shards._window + shards._shard
+    assert sorted(fetched) == list(range(COUNT))
+    assert 2 * shards._window * ROW <= allowance()
+
+
+def test_a_bank_that_was_replaced_stays_readable(bank, streamed, tmp_path: Path) -> None:
+    expected = bank.gather(torch.arange(9))
+    (tmp_path / "bank").rename(tmp_path / "away")
+    (tmp_path / "bank").mkdir()
+    assert torch.equal(copy.copy(streamed).gather(torch.arange(9)), expected)
+
+
+def test_a_file_that_became_shorter_is_named(streamed: ImageBank, tmp_path: Path) -> None:
+    os.truncate(tmp_path / "bank/images.npy", 100 * ROW)
+    with pytest.raises(OSError, match=r"images.npy ends before its image 1999"):
+        streamed.gather(torch.tensor([0, 1999]))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+def test_little_of_a_large_bank_is_held(tmp_path: Path) -> None:
+    """Opening, hashing and visiting 131 MB with an allowance of 16 MB, in a process of its own."""
+    block = np.random.default_rng(0).integers(0, 256, (100, 3, 128, 128), np.uint8)
+
+    def fill(writer: BankWriter) -> None:
+        for _ in range(20):
+            writer.add(block, block[:, 0], np.arange(100) % 2)
+
+    open_or_build(tmp_path / "bank", fill, resolution=128, classes=["a", "b"])
+    code = f"""
+import torch
+from pathlib import Path
+from cvsa.data.bank import open_bank
+torch.set_num_threads(1)
+bank = open_bank(Path({str(tmp_path)!r}) / "bank")
+bank._fingerprint = None
+bank.fingerprint
+for index in bank.batches(50, torch.Generator().manual_seed(0)):
+    bank.gather(index)
+sizes = Path("/proc/self/smaps").read_text().partition("images.npy")[2]
+print(int(sizes.partition("Rss:")[2].split()[0]) / 1024)
+"""
+    held = {}
+    for memory in ("0.016", "10"):
+        environment = {**os.environ, "CVSA_MEMORY": memory}
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        held[memory] = float(run.stdout)  # MiB of the mapped file
+    assert held["10"] > 120 and held["0.016"] < 1
+
+
+# --- the allowance -----------------------------------------------------------------------------
+
+
+def test_allowance_is_given_or_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVSA_MEMORY", "1.5")
+    assert allowance() == 1_500_000_000
+    for text in ("much", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv("CVSA_MEMORY", text)
+        with pytest.raises(CVSAError, match=f"CVSA_MEMORY is '{text}'"):
+            allowance()
+    monkeypatch.setenv("CVSA_MEMORY", "")
+    assert 0 < allowance() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    monkeypatch.setattr("cvsa.data.stream._group_limits", lambda: [2_000_000])
+    assert allowance() == 1_000_000
+
+
+def test_limits_of_containers_and_jobs(tmp_path: Path) -> None:
+    def write(path: str, text: str) -> Path:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+        return tmp_path / path
+
+    table = write("cgroup", "0::/slurm/job_1/step_0\n")
+    mount = tmp_path / "fs"
+    assert _group_limits(table, mount) == [] == _group_limits(tmp_path / "none", mount)
+    write("fs/slurm/job_1/memory.max", "5000\n")
+    write("fs/slurm/memory.max", "max\n")
+    write("fs/memory.max", "9000\n")
+    assert sorted(_group_limits(table, mount)) == [5000, 9000]
+    older = write("older", "4:memory:/job\n3:cpu:/job\n")
+    write("fs/memory/job/memory.limit_in_bytes", "4000\n")
+    assert sorted(_group_limits(older, mount)) == [4000, 9000]
+
+
+def test_shards_are_read_from_a_mapped_file_only() -> None:
+    with pytest.raises(TypeError, match="mapped"):
+        Shards(np.zeros((3, 4, 8, 8), np.uint8), 100)  # type: ignore[arg-type]
