@@ -337,7 +337,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "81 kinds of groceries at 64 px, boxes by the classical detector, from $CVSA_DATA/grocery81",
         "extends": "tiny",
         "all": {"dataset": "folder", "root": "$CVSA_DATA/grocery81", "image_size": 64, "bank_size": 64},
-        "pretrain": {"epochs": 40},
+        "pretrain": {"epochs": 25},
+        "finetune": {"epochs": 15},
     },
     "butterfly100": {
         "about": "100 butterflies and moths at 64 px, predicted masks, read from $CVSA_DATA/butterfly100",
@@ -346,6 +347,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dataset": "folder", "root": "$CVSA_DATA/butterfly100", "split_file": "alt_split.csv",
             "saliency": "predicted", "image_size": 64, "bank_size": 64,
         },
+        "pretrain": {"epochs": 12},
+        "finetune": {"epochs": 10},
     },
     "paper": {
         "about": "ResNet-50 at 224 px; the paper's recipe is unknown, these are the documented substitutes",
