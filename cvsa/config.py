@@ -337,8 +337,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "81 kinds of groceries at 64 px, boxes by the classical detector, from $CVSA_DATA/grocery81",
         "extends": "tiny",
         "all": {"dataset": "folder", "root": "$CVSA_DATA/grocery81", "image_size": 64, "bank_size": 64},
-        "pretrain": {"epochs": 25},
-        "finetune": {"epochs": 15},
+        "pretrain": {"epochs": 15},
+        "finetune": {"epochs": 10},
     },
     "butterfly100": {
         "about": "100 butterflies and moths at 64 px, predicted masks, read from $CVSA_DATA/butterfly100",
