@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -13,14 +14,19 @@ from cvsa.errors import CVSAError
 
 
 class _OneLineErrors(click.Group):
-    """Turns a user's mistake into one line and exit status 2."""
+    """Turns a user's mistake into one line and exit status 2, and a warning into one line."""
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except CVSAError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2)
+        def warn(message: Warning | str, *_: object, **__: object) -> None:
+            click.echo(f"warning: {message}", err=True)
+
+        with warnings.catch_warnings():
+            warnings.showwarning = warn
+            try:
+                return super().invoke(ctx)
+            except CVSAError as error:
+                click.echo(f"error: {error}", err=True)
+                ctx.exit(2)
 
 
 @click.group(

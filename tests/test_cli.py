@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from cvsa.cli import main
 from cvsa.config import PRESETS
@@ -48,3 +49,17 @@ def test_outside_a_checkout_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["reproduce"])
     assert result.exit_code == 2 and "checkout" in result.output
+
+
+def test_a_warning_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVSA_CACHE", str(tmp_path / "cache"))
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        folder = tmp_path / "photos" / place
+        folder.mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (40, 40), (40 * number, 0, 0)).save(folder / f"{number}.png")
+    result = CliRunner().invoke(main, ["data", "prepare", str(tmp_path / "photos"), "--size", "32"])
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    assert any(line.startswith("warning: ") and "also training images" in line for line in lines)
+    assert "UserWarning" not in result.stderr

@@ -10,12 +10,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 
-def prose(text: str) -> list[nodes.Node]:
-    """Plain text in which `backticks` mark code."""
-    parts = text.split("`")
-    return [nodes.literal("", part) if number % 2 else nodes.Text(part) for number, part in enumerate(parts)]
-
-
 def table(header: list[str], rows: list[list[str | nodes.Node]], widths: list[int]) -> nodes.table:
     """A docutils table; a plain string becomes a paragraph."""
 
