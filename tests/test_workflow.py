@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
 
 
-@pytest.mark.parametrize("preset", ["tiny", "long", "pets3", "sweep"])
+@pytest.mark.parametrize("preset", ["tiny", "long", "pets3", "sweep", "saliency"])
 def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
     grid = load_grid(GRID, preset)
     assert preset in PRESETS
@@ -44,6 +44,17 @@ def test_the_ablation_shares_the_runs_at_the_default_scale() -> None:
         assert trained[name]["swap_scale"] in ablation.values
         for scale in set(ablation.values) - {trained[name]["swap_scale"]}:
             assert trained[f"{name}-swap_scale{scale}"]["swap_scale"] == scale
+
+
+def test_errors_of_saliency_share_the_runs_with_exact_masks() -> None:
+    grid = load_grid(GRID, "saliency")
+    trained = {run.name: run.config.model_dump() for run in grid.runs if run.kind == "pretrain"}
+    told = {(c["row"], c["saliency"], c["saliency_error"], c["seed"]) for c in trained.values()}
+    assert len(told) == len(trained) == 8 * 3
+    assert trained["byol-cvsa-s0-saliency_error-dilated-0.5"]["saliency_error"] == "dilated:0.5"
+    assert trained["byol-cvsa-s2-saliency-classical"]["saliency"] == "classical"
+    assert not [name for name in trained if ":" in name]
+    assert {run.name for run in grid.runs if run.kind == "probe"} == set(trained)
 
 
 def test_first_stages_are_trained_once_and_shared() -> None:

@@ -1,4 +1,4 @@
-"""Tables read from the package while the book is built: ``{parameters} MODEL``, ``{catalogue}``, ``{cards}``."""
+"""Tables read from the package while the book is built: ``{parameters}``, ``{catalogue}`` and ``{cards}``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ import numpy as np
 from cvsa.errors import CVSAError, one_line
 from cvsa.saliency.detectors import check_image, stretch
 
-INSTALL = "pip install 'cvsa[saliency]'"
+INSTALL = "pip install 'rembg[cpu]'"
 
 
 @dataclass(frozen=True)

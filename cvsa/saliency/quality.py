@@ -34,7 +34,7 @@ class Quality:
         box_iou: of the saliency box with the box of the true mask.
         boxes_right: share of the images in which that IoU is over 0.5.
         nothing_found: images in which nothing reached 0.5 (their box is the whole image).
-        milliseconds: per image, wall clock, as given; None for stored maps.
+        milliseconds: per image, as given; None for stored maps.
     """
 
     detector: str

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cvsa.errors import CVSAError
-from cvsa.saliency import comparison
-from cvsa.saliency.comparison import (
+from cvsa.evaluation import comparison
+from cvsa.evaluation.comparison import (
     compare_detectors,
     drawn_birds,
     folder_images,
