@@ -234,7 +234,8 @@ class PretrainConfig(ChildConfig):
     cast_weight: float = Field(3.0, ge=0, description="weight of CAST's loss (MoCo.v2+CAST)")
     align_dim: int = Field(256, ge=1, description="channels C of the alignment's features")
     align_scores: Literal["normalised", "raw"] = Field(
-        "normalised", description="correlation: cosine with learned scale and bias, or raw dot product"
+        "normalised",
+        description="correlation: cosine with learned, bounded scale and bias, or raw dot product",
     )
 
     @model_validator(mode="after")
@@ -337,8 +338,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "81 kinds of groceries at 64 px, boxes by the classical detector, from $CVSA_DATA/grocery81",
         "extends": "tiny",
         "all": {"dataset": "folder", "root": "$CVSA_DATA/grocery81", "image_size": 64, "bank_size": 64},
-        "pretrain": {"epochs": 15},
-        "finetune": {"epochs": 10},
+        "pretrain": {"epochs": 8},
+        "finetune": {"epochs": 6},
     },
     "butterfly100": {
         "about": "100 butterflies and moths at 64 px, predicted masks, read from $CVSA_DATA/butterfly100",

@@ -10,10 +10,12 @@ from typing import Any
 import nbformat
 import pytest
 
-from cvsa.config import KINDS, parameter_cell, parameters
+from cvsa.config import KINDS, PretrainConfig, parameter_cell, parameters
 from cvsa.errors import CVSAError
 from cvsa.notebook import given, refuse_unknown
 from cvsa.records import read_record
+from cvsa.report.dataset import judge, read
+from cvsa.report.examine import PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -40,8 +42,8 @@ def papermill(
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
 
 
-def test_the_four_notebooks_are_there() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"pretrain", "finetune", "probe", "ablation_scale"}
+def test_the_notebooks_are_there() -> None:
+    assert {path.stem for path in NOTEBOOKS} >= {"pretrain", "finetune", "probe", "ablation_scale", "dataset"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -56,6 +58,12 @@ def test_committed_without_outputs_for_a_python_kernel(path: Path) -> None:
 def test_parameter_cells_are_those_of_the_configuration(model: Any) -> None:
     # Mend with the output of `cvsa params KIND`.
     assert parameters_cell(ROOT / "notebooks" / f"{KINDS[model]}.ipynb") == parameter_cell(model)
+
+
+def test_the_dataset_notebook_takes_parameters_of_training() -> None:
+    *lines, out = parameters_cell(ROOT / "notebooks" / "dataset.ipynb").splitlines()
+    assert out.startswith("out: ") and set(lines) <= set(parameter_cell(PretrainConfig).splitlines())
+    assert {line.partition(":")[0] for line in lines} == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -138,3 +146,29 @@ def test_the_scale_ablation_runs_and_draws(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     names = {path.name for path in (tmp_path / "runs" / "finetune").iterdir()}
     assert names == {"byol-ss-s0-swap_scale0.2", "byol-ss-s0-swap_scale0.5"}
+
+
+def shown_text(notebook: Path) -> str:
+    """All that an executed notebook printed."""
+    cells = nbformat.read(notebook, 4).cells
+    outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def test_the_dataset_notebook_shows_a_folder_and_gives_a_verdict(tmp_path: Path, photographs: Path) -> None:
+    size = {"bank_size": 32, "image_size": 32, "batch_size": 8}
+    flags = {"dataset": "folder", "root": photographs, "out": tmp_path / "seen", **size}
+    result = papermill("dataset.ipynb", tmp_path / "a.ipynb", **flags)
+    assert result.returncode == 0, result.stderr
+    pictures = {"images.png", "counts.png", "views.png", "views_as_trained.png"}
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == pictures | {"findings.json"}
+    assert "Ready to pre-train." in shown_text(tmp_path / "a.ipynb")
+
+
+def test_the_dataset_notebook_tells_what_to_fix_in_a_broken_folder(tmp_path: Path) -> None:
+    (tmp_path / "one" / "train" / "only").mkdir(parents=True)
+    flags = {"dataset": "folder", "root": tmp_path / "one", "out": tmp_path / "seen"}
+    result = papermill("dataset.ipynb", tmp_path / "a.ipynb", **flags)
+    assert result.returncode == 0, result.stderr
+    assert "Not ready; to fix: bank." in shown_text(tmp_path / "a.ipynb")
+    assert "no test/" in judge(read(tmp_path / "seen"))[0].found

@@ -9,7 +9,6 @@ swapped-in foreground, so only its positions can find a partner in the other vie
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 
 from cvsa.errors import CVSAError
 from cvsa.methods.heads import MomentumCopy, conv_mlp, full_precision, raised
+
+BOUND, START = 4.0, 2.5  # of the sigmoid's input at a cosine of 1; their negatives at a cosine of 0
 
 
 @full_precision
@@ -88,9 +89,11 @@ def _gap(a: Tensor, mask: Tensor) -> Tensor:
 class SaliencyAlignment(nn.Module):
     r"""g_conv, p_conv and the momentum copy of g_conv; attaches to any base with feature maps of both views.
 
-    With scores "normalised" [O] the sigmoid sees  exp(s) cos(p_conv(h_q)_i, h_k,j) + b  with learned s and b.
-    They start at exp(s) = 5, b = -2.5: a cosine of 0 gives 0.08, one of 1 gives 0.92, far from saturation on
-    either side. With "raw" it sees the dot product itself, as the paper's diagram shows.
+    With scores "normalised" [O] the sigmoid sees  (t - f) cos(p_conv(h_q)_i, h_k,j) + f  with learned t and f:
+    its input at a cosine of 1 and at one of 0. Both stay within +-4, so that the sigmoid keeps a slope: a free
+    scale can run away in the first epoch, when all of the attention has to rise, and an attention of 1
+    everywhere passes no gradient. They start at 2.5 and -2.5: a perfect partner gives 0.92, none 0.08. With
+    "raw" it sees the dot product itself, as the paper's diagram shows.
 
     Args:
         in_features: D, channels of the backbone's map.
@@ -107,8 +110,7 @@ class SaliencyAlignment(nn.Module):
         self.target_g_conv = MomentumCopy(self.g_conv)
         self.normalised = scores == "normalised"
         if self.normalised:
-            self.log_scale = nn.Parameter(torch.tensor(math.log(5.0)))
-            self.bias = nn.Parameter(torch.tensor(-2.5))
+            self.ends = nn.Parameter(BOUND * torch.atanh(torch.tensor([START, -START]) / BOUND))
 
     def features(self, query_map: Tensor, key_map: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """Maps (B, D, H, W) -> query and key (B, C, H, W), the key without gradient, and the bias."""
@@ -116,7 +118,8 @@ class SaliencyAlignment(nn.Module):
         key = raised(self.target_g_conv(key_map))
         if not self.normalised:
             return query, key, 0.0
-        return F.normalize(query, dim=1) * self.log_scale.exp(), F.normalize(key, dim=1), self.bias
+        partner, none = BOUND * torch.tanh(self.ends / BOUND)
+        return F.normalize(query, dim=1) * (partner - none), F.normalize(key, dim=1), none
 
     def attention(self, query_map: Tensor, key_map: Tensor) -> Tensor:
         """Attention of the query view: online map and momentum map (B, D, H, W) -> (B, 1, H, W) in (0, 1)."""

@@ -9,11 +9,13 @@ from cvsa.config import DRAWN, PretrainConfig
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
 from cvsa.records import HISTORY, PREDICTIONS, RECORD, read_record
-from cvsa.report import pictures
+from cvsa.report.photographs import keep_photographs
+from cvsa.report.pictures import METHOD_ROW
+from cvsa.report.training_maps import keep_maps
 
 
 def keep(preset: str, root: Path) -> int:
-    """Copy record, history and predictions of every run of a preset; of photographs, draw two figures.
+    """Copy record, history and predictions of every run of a preset; look at photographs once more.
 
     Weights stay behind: they are large, and photographs' terms may forbid to pass them on.
 
@@ -42,13 +44,14 @@ def keep(preset: str, root: Path) -> int:
             source = made / run.kind / run.name / name
             if source.is_file():
                 shutil.copyfile(source, target / name)
-    _draw_photographs(made, kept, [run.name for run in grid.runs if run.kind == "pretrain"])
+    _look_at_photographs(made, kept, [run.name for run in grid.runs if run.kind == "pretrain"])
+    keep_maps(grid, made, kept)
     return len(grid.runs)
 
 
-def _draw_photographs(made: Path, kept: Path, names: list[str]) -> None:
+def _look_at_photographs(made: Path, kept: Path, names: list[str]) -> None:
     for name in names:
         record = read_record(made / "pretrain" / name)
-        if record.config["dataset"] not in DRAWN and record.row == pictures.METHOD_ROW:
-            pictures.photograph_figures(kept, made / "pretrain" / name, PretrainConfig(**record.config))
+        if record.config["dataset"] not in DRAWN and record.row == METHOD_ROW:
+            keep_photographs(kept, made / "pretrain" / name, PretrainConfig(**record.config))
             return

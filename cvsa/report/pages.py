@@ -18,13 +18,12 @@ from cvsa.errors import CVSAError
 from cvsa.grid import Ablation, load_grid
 from cvsa.provenance import commit
 from cvsa.records import RECORD, Record, atomic_write, find_records, read_record
-from cvsa.report import paper, pictures, tables
+from cvsa.report import paper, photographs, pictures, saliency, tables
 from cvsa.report.figures import curves, scale_lines, seeds_and_intervals, use_house_style
 from cvsa.report.page import Page, cell, contrast_table, percent, points
 
 LONG = "long"
 SWEEP = "sweep"
-PHOTOGRAPHS = "pets3"
 
 
 def draw(preset: str, root: Path) -> None:
@@ -63,7 +62,9 @@ def draw(preset: str, root: Path) -> None:
     paper.costs(page, runs)
     _reported(page)
     pictures.draw(page, live, resolve(PretrainConfig, preset=preset))
-    pictures.photographs(page, root / "results" / PHOTOGRAPHS)
+    for folder in photographs.photograph_presets(root / "results"):
+        photographs.photographs(page, folder)
+    saliency.draw(page, root / "results" / saliency.PRESET)
     _provenance(page, runs)
     atomic_write(page.folder / "numbers.json", json.dumps(page.numbers, indent=1, sort_keys=True))
     atomic_write(

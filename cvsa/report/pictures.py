@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from cvsa.config import PretrainConfig, resolve, validate
+from cvsa.config import PretrainConfig, resolve
 from cvsa.data.bank import ImageBank
 from cvsa.data.birds import SynthBirds
 from cvsa.data.datasets import load_splits
-from cvsa.errors import CVSAError
 from cvsa.grid import line_name
-from cvsa.methods.catalogue import ROWS
 from cvsa.methods.rot_pred import TURNS
-from cvsa.records import find_records
 from cvsa.report.figures import attention_rows, image_grid, to_picture, view_pairs
 from cvsa.training.pretrain import attention_maps, build_views, initialise, load_method
 from cvsa.training.runtime import Runtime
@@ -150,78 +146,6 @@ def _patch_rows(references: torch.Tensor, patches: tuple[Views, ...]) -> Figure:
             column + 0.04, 3.04, str(label), va="top", bbox={"boxstyle": "round,pad=0.2", "fc": "white"}
         )
     return figure
-
-
-def photographs(page: Page, folder: Path) -> None:
-    """Table and findings of the committed run on photographs; its two figures lie beside the records."""
-    runs = list(find_records(folder))
-    if not runs:
-        raise CVSAError(f"No committed records in {folder}. Restore them from version control.")
-    lines: dict[tuple[str, int], dict[str, Any]] = {}
-    for _, record in runs:
-        line = lines.setdefault((record.row, record.seed), {"row": record.row, "seed": record.seed})
-        names = {
-            "finetune": {"test_accuracy": "fine-tuned"},
-            "probe": {"linear_test": "linear probe", "knn_test": "kNN"},
-        }.get(record.kind, {})
-        line |= {title: f"{100 * record.metrics[metric]:.1f}" for metric, title in names.items()}
-    ordered = sorted(lines.values(), key=lambda line: (list(ROWS).index(line["row"]), line["seed"]))
-    table = pd.DataFrame(ordered).fillna("–")
-    page.table("pets", table.drop(columns="seed") if table["seed"].nunique() == 1 else table)
-    finetuned = [record for _, record in runs if record.kind == "finetune"]
-    counts, classes = finetuned[0].counts, finetuned[0].counts["classes"]
-    best, worst = (choose(record.metrics["test_accuracy"] for record in finetuned) for choose in (max, min))
-    epochs = next(record.config["epochs"] for _, record in runs if record.kind == "pretrain")
-    minutes = sum(record.seconds for _, record in runs) / 60
-    page.text("pets", [
-        f"{counts['train_images']} training and {counts['test_images']} test photographs of {classes} "
-        f"breeds; guessing gives {100 / classes:.0f} %.",
-        f"After fine-tuning the rows lie between {100 * worst:.1f} and {100 * best:.1f} %, one run each: "
-        "too few images and seeds to rank them.",
-        f"Pre-training ran for {epochs} epochs at {finetuned[0].config['image_size']} px; "
-        f"all of it took {minutes:.0f} minutes of computing.",
-    ])  # fmt: skip
-    for name in ("pets_views.png", "pets_attention.png"):
-        target = page.folder / "figures" / name
-        target.write_bytes((folder / name).read_bytes())
-
-
-def photograph_figures(folder: Path, run: Path, config: PretrainConfig) -> None:
-    """Write ``pets_views.png`` and ``pets_attention.png`` from a finished run on photographs.
-
-    Args:
-        folder: where the figures go.
-        run: folder of the pre-training run, with weights.
-        config: its configuration.
-    """
-    runtime = Runtime.of(config)
-    splits = load_splits(config)
-    train = splits["train"].to(runtime.device)
-    # Spread over the classes, the same for every run.
-    index = torch.linspace(0, len(train) - 1, 6, device=runtime.device).long()
-    pairs = {}
-    for name, row in (("random resized crop", "BYOL"), ("Saliency Swap", "BYOL+SS")):
-        fields = {
-            **config.model_dump(),
-            "row": row,
-            "align_weight": 0.0,
-            "view": "saliency_swap" if "SS" in row else "random_resized_crop",
-        }
-        pairs[name] = _geometry(validate(PretrainConfig, fields), train)(
-            index, torch.Generator().manual_seed(3)
-        )
-    view_pairs(train.gather(index), train.boxes[index], pairs).savefig(
-        folder / "pets_views.png", metadata={"Software": None}
-    )
-    test = splits["test"].to(runtime.device)
-    maker, maps = build_views(config, test), {}
-    few = torch.linspace(0, len(test) - 1, 6, device=runtime.device).long()
-    for name, method in (
-        ("before", initialise(config, runtime)),
-        ("after", load_method(config, run, runtime)),
-    ):
-        views, maps[f"attention\n{name} training"] = attention_maps(method, maker, few, seed=3)
-    attention_rows(views, maps).savefig(folder / "pets_attention.png", metadata={"Software": None})
 
 
 def _geometry(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
