@@ -198,3 +198,17 @@ def test_learns_to_tell_the_shared_patch_from_the_backgrounds(configure) -> None
         F.adaptive_avg_pool2d(fresh[0].masks, method.encoder(fresh[0].images).shape[2:]),
     )
     assert float(a[m > 0.75].mean() - a[m < 0.25].mean()) > 0.3
+
+
+def test_normalised_attention_never_saturates() -> None:
+    """Whatever the scale is driven to, an attention near 1 still passes a gradient."""
+    module = SaliencyAlignment(6, dim=8).eval()
+    with torch.no_grad():
+        module.ends.copy_(torch.tensor([1e6, 1e6]))
+    maps = draw(2, 6, 4, 4, dtype=torch.float32).requires_grad_()
+    assert float(module.attention(maps, maps).max()) <= 1 / (1 + math.exp(-4)) + 1e-6
+    with torch.no_grad():
+        module.ends.copy_(torch.tensor([3.0, -3.0]))
+    loss, _ = module(maps, maps, torch.zeros(2, 1, 4, 4))
+    loss.backward()
+    assert maps.grad is not None and float(maps.grad.abs().sum()) > 0
