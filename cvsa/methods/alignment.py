@@ -89,11 +89,11 @@ def _gap(a: Tensor, mask: Tensor) -> Tensor:
 class SaliencyAlignment(nn.Module):
     r"""g_conv, p_conv and the momentum copy of g_conv; attaches to any base with feature maps of both views.
 
-    With scores "normalised" [O] the sigmoid sees  (t - f) cos(p_conv(h_q)_i, h_k,j) + f  with learned t and f,
-    its input at a cosine of 1 and of 0. Both stay within +-4, so that the sigmoid keeps a slope: a free scale
-    can run away in the first epoch, when all of the attention has to rise, and an attention of 1 everywhere
-    passes no gradient. They start at 2.5 and -2.5: a perfect partner gives 0.92, none 0.08. With "raw" it sees
-    the dot product itself, as the paper's diagram shows.
+    With scores "normalised" [O] the sigmoid sees (t - f) cos(p_conv(h_q)_i, h_k,j) + f with learned t and f,
+    its input at a cosine of 1 and of 0. Both stay within +-4, so that the sigmoid keeps a slope: a free
+    scale can run away in the first epoch, when all of the attention has to rise, and an attention of 1
+    everywhere passes no gradient. They start at 2.5 and -2.5: a perfect partner gives 0.92, none 0.08. With
+    "raw" it sees the dot product itself, as the paper's diagram shows.
 
     Args:
         in_features: D, channels of the backbone's map.
