@@ -89,7 +89,7 @@ def presets() -> None:
     from cvsa.config import PRESETS
 
     for name, preset in PRESETS.items():
-        click.echo(f"{name:<6} {preset['about']}")
+        click.echo(f"{name:<12} {preset['about']}")
 
 
 @main.command()

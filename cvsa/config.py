@@ -334,13 +334,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pretrain": {"epochs": 100, "queue_size": 256},
         "finetune": {"epochs": 40},
     },
-    "grocery81": {
-        "about": "81 kinds of groceries at 64 px, boxes by the classical detector, from $CVSA_DATA/grocery81",
-        "extends": "tiny",
-        "all": {"dataset": "folder", "root": "$CVSA_DATA/grocery81", "image_size": 64, "bank_size": 64},
-        "pretrain": {"epochs": 8},
-        "finetune": {"epochs": 6},
-    },
     "butterfly100": {
         "about": "100 butterflies and moths at 64 px, predicted masks, read from $CVSA_DATA/butterfly100",
         "extends": "tiny",

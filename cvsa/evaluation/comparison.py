@@ -133,7 +133,7 @@ def folder_images(root: Path | str, count: int | None = None) -> MaskedImages:
         count: how many, spread over the folder; None: all.
 
     Raises:
-        CVSAError: no such folder, no masks.
+        CVSAError: no such folder, no masks, an image or mask that cannot be read.
     """
     from cvsa.data.photographs import find_maps, photographs_of
     from cvsa.io.pixels import to_rgb
@@ -149,9 +149,16 @@ def folder_images(root: Path | str, count: int | None = None) -> MaskedImages:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
     images, maps, unmasked = [], {name: [] for name in readers}, 0  # type: ignore[var-annotated]
     for path in paths:
-        with Image.open(home / path) as file:
-            image = to_rgb(ImageOps.exif_transpose(file))
-        found = {name: reader.read(path, image.size) for name, reader in readers.items()}
+        try:
+            with Image.open(home / path) as file:
+                image = to_rgb(ImageOps.exif_transpose(file))
+            found = {name: reader.read(path, image.size) for name, reader in readers.items()}
+        except CVSAError:
+            raise
+        except Exception as error:  # on damaged files Pillow's plugins raise almost anything
+            raise CVSAError(
+                one_line(f"{home / path} or its mask cannot be read ({error}); repair or remove it.")
+            ) from error
         if found["masks"] is None:
             unmasked += 1
             continue

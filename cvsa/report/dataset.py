@@ -184,8 +184,8 @@ def _judge_classes(f: Findings, train: list[int], check: Any) -> None:
 def _judge_objects(f: Findings, check: Any) -> None:
     if f.saliency == "none":
         check(
-            "saliency", True, False, "none", "Saliency Swap has to know where the object is",
-            "give masks or boxes, or take a detector, such as `-p saliency classical`",
+            "saliency", False, True, "none", "Saliency Swap has to know where the object is",
+            "for rows without Saliency Swap; for others give masks or boxes, or take `-p saliency classical`",
         )  # fmt: skip
         return
     known = f.saliency in ANNOTATED

@@ -55,6 +55,10 @@ def configure(given: dict[str, Any]) -> PretrainConfig:
     return resolve(PretrainConfig, row=row, **{name: given.get(name) for name in PARAMETERS})
 
 
+def _told(kind: str, config: PretrainConfig) -> str:
+    return kind if config.saliency_error == "exact" else f"{kind}, {config.saliency_error}"
+
+
 def examine(config: PretrainConfig) -> Examined:
     """Measure a data set; what stops a bank from being built becomes a finding.
 
@@ -63,7 +67,7 @@ def examine(config: PretrainConfig) -> Examined:
     """
     findings = Findings(
         data=str(config.root or config.dataset),
-        saliency="exact" if config.saliency == "auto" else config.saliency,
+        saliency=_told("exact" if config.saliency == "auto" else config.saliency, config),
         bank_size=config.bank_size,
         batch_size=config.batch_size,
         labelled=config.dataset not in UNLABELLED,
@@ -98,7 +102,7 @@ def _files(config: PretrainConfig, examined: Examined) -> None:
         findings.short_side = (float(short.min()), float(np.median(short)), float(short.max()))
         findings.enlarged = round(float((short < config.bank_size).mean()), 4)
     # A detector's kind goes on with its version and the hash of its parameters.
-    findings.saliency = find_maps(source, home, config).kind.partition("-")[0]
+    findings.saliency = _told(find_maps(source, home, config).kind.partition("-")[0], config)
 
 
 def _banks(banks: dict[str, ImageBank], findings: Findings) -> None:

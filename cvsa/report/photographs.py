@@ -27,7 +27,7 @@ from cvsa.report.page import Page, contrast_table, interval, percent, points
 from cvsa.training.pretrain import attention_maps, build_views, initialise, load_method
 from cvsa.training.runtime import Runtime
 
-SHOWN = ("pets3", "grocery81")
+SHOWN = ("pets3",)
 """Presets whose photographs may be shown, a handful; of others only numbers are kept (see the chapter)."""
 SHEET, DPI = 12, 100  # photographs on the sheet; small files
 VERIFIED = "verify.txt"
@@ -181,8 +181,9 @@ def keep_photographs(folder: Path, run: Path, config: PretrainConfig) -> None:
     examined, seen = examine(config), folder / "dataset"
     may_show = folder.name in SHOWN
     write(examined, figures(examined, SHEET) if may_show else {"counts": counts(examined)}, seen, dpi=DPI)
-    report = verify("folder" if config.dataset == "folder" else config.dataset, config.folder)
-    atomic_write(seen / VERIFIED, as_given(config, "\n".join(report.lines())) + "\n")
+    if not config.split_file:  # `cvsa data verify` would tell of the folder's own split
+        report = verify(config.dataset, config.folder)
+        atomic_write(seen / VERIFIED, as_given(config, "\n".join(report.lines())) + "\n")
     if may_show:
         _draw_attention(folder, run, config)
 

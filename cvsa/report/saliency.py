@@ -249,7 +249,5 @@ def _attention_findings(maps: TrainingMaps) -> list[str]:
     ]
     blind = [str(condition) for condition, mean in means.items() if abs(mean) < BLIND]
     if blind:
-        told.append(
-            f"The same attention everywhere, so none at all, after training with: {', '.join(blind)}."
-        )
+        told.append(f"No more attention on the bird than elsewhere after training with: {', '.join(blind)}.")
     return told

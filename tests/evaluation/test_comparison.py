@@ -99,3 +99,12 @@ def test_what_cannot_be_judged_is_refused(photographs: Path, tmp_path: Path) -> 
         folder_images(tmp_path / "bare")
     with pytest.raises(CVSAError, match=r"No detectors-\*.json"):
         read_comparisons(tmp_path)
+
+
+def test_a_damaged_photograph_is_named(photographs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(photographs, root)
+    damaged = next((root / "train").rglob("*.jpg"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(CVSAError, match=f"{damaged.name} or its mask cannot be read"):
+        folder_images(root)

@@ -59,7 +59,8 @@ def test_a_good_folder_is_ready() -> None:
         ("images a class", "ok", {"per_class": {"train": [1000, 100], "test": [500, 500]}}),
         ("test images", "mind", {"per_class": {"train": [500, 500], "test": [190, 190]}}),
         ("test images", "ok", {"per_class": {"train": [500, 500], "test": [200, 200]}}),
-        ("saliency", "fix", {"saliency": "none"}),
+        ("saliency", "mind", {"saliency": "none"}),
+        ("saliency", "mind", {"saliency": "masks, random_box"}),
         ("saliency", "mind", {"saliency": "classical"}),
         ("saliency", "mind", {"saliency": "predicted"}),
         ("objects", "ok", {"no_object": 50}),
@@ -174,7 +175,7 @@ def test_what_stops_a_bank_is_a_finding(folder: Path, monkeypatch: pytest.Monkey
 
 def test_without_saliency_only_crops_are_drawn(photographs: Path) -> None:
     examined = look(photographs, saliency="none")
-    assert levels(examined.findings)["saliency"] == "fix"
+    assert levels(examined.findings)["saliency"] == "mind"
     assert len(figures(examined, 4)["views"].axes[0].texts) == 3  # reference and a pair of crops
 
 

@@ -153,7 +153,7 @@ def test_an_attention_that_is_the_same_everywhere_is_named(maps: TrainingMaps, r
         run.model_copy(update={"object": 0.0}) if run.condition == "dilated:1.0" else run for run in maps.runs
     ]
     told = findings(runs, maps.model_copy(update={"runs": dead}), contrasts_with_exact(runs))
-    assert told[-1].startswith("The same attention everywhere") and told[-1].endswith("with: dilated:1.0.")
+    assert told[-1].startswith("No more attention on the bird") and told[-1].endswith("with: dilated:1.0.")
 
 
 def test_one_seed_gives_no_intervals(tmp_path: Path) -> None:
