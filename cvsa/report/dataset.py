@@ -192,7 +192,7 @@ def _judge_objects(f: Findings, check: Any) -> None:
     check(
         "saliency", False, not known, f.saliency if known else f"guesses ({f.saliency})",
         "annotated: whether a detector's guess hits the object, no count tells",
-        "look at the boxes: is that the object?",
+        "look at the boxes, whether they hold the object",
     )  # fmt: skip
     share = f.no_object / max(1, f.images["train"])
     check(
