@@ -23,7 +23,7 @@ METRICS = {
     "probe.linear_test": "linear probe",
 }
 AXES = {"box_iou": "box IoU of the training maps", "iou": "IoU of the training maps"}
-MARKERS = "o^vDPX*<>hp"
+MARKERS = "o^vDPX<>hp*"
 HOLLOW = "box"  # views of a filled box are those of the exact mask: both must be seen at one place
 
 
