@@ -327,6 +327,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "the tiny preset with worse and worse saliency: made once, committed as records",
         "extends": "tiny",
     },
+    "pilot": {
+        "about": "what contrastive learning sees as shortcut, crops and training change: made once, committed",
+        "extends": "tiny",
+    },
     "pets3": {
         "about": "three breeds of the Oxford-IIIT Pet data set at 64 px, read from $CVSA_DATA/pets3",
         "extends": "tiny",
