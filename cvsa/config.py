@@ -328,7 +328,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "extends": "tiny",
     },
     "pilot": {
-        "about": "what contrastive learning sees as shortcut, crops and training change: made once, committed",
+        "about": "what contrastive learning sees as shortcut, crops and length change: made once, committed",
         "extends": "tiny",
     },
     "pets3": {
