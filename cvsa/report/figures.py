@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -47,11 +47,13 @@ HEAT = "magma"
 
 def use_house_style() -> None:
     """Apply the style to matplotlib; call once per process."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    mpl.style.use(["seaborn-v0_8-whitegrid", "seaborn-v0_8-colorblind"])
     mpl.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "axes.spines.top": False,
         "axes.spines.right": False, "axes.titlesize": "medium", "svg.hashsalt": "cvsa",
-        "figure.constrained_layout.use": True,
+        "figure.constrained_layout.use": True, "font.size": 12, "axes.labelsize": 12, "legend.fontsize": 11,
+        "xtick.labelsize": 11, "ytick.labelsize": 11, "lines.markersize": 6, "patch.edgecolor": "white",
+        "patch.force_edgecolor": True, "legend.frameon": True,
     })  # fmt: skip
     _show_figures_in_notebooks()
 
