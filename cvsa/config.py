@@ -13,13 +13,15 @@ import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cvsa.errors import CVSAError, one_line
 from cvsa.methods.catalogue import VIEWS, check_combination, find_base, find_row, slug
 
 DRAWN = ("synthbirds", "synthscenes")
 """Data sets that are drawn; the others are photographs on disk (see `cvsa.data.sets`)."""
+PARTS = ("localization", "background", "protocols", "sgd")
+"""What an evaluation can measure; "sgd" is the linear probe by the published recipe, the slowest of them."""
 UNLABELLED = ("coco",)
 """Data sets whose labels are not used: they serve the first stage only."""
 
@@ -137,6 +139,10 @@ def expand(path: Path, name: str) -> Path:
     return Path(full)
 
 
+ADDED_LATER: dict[str, Any] = {"label_fraction": 1.0}
+"""Fields that came after runs had been recorded, and the value that means what those runs did."""
+
+
 class RunConfig(DataConfig):
     """What every kind of run has."""
 
@@ -157,8 +163,15 @@ class RunConfig(DataConfig):
     )
 
     def identity(self) -> str:
-        """Twelve hex digits naming this configuration; where it runs and its parent lies do not count."""
-        fields = {k: v for k, v in self.model_dump(mode="json").items() if k not in {"device", "pretrained"}}
+        """Twelve hex digits naming this configuration; where it runs and its parent lies do not count.
+
+        A field of ``ADDED_LATER`` counts only where it differs from what earlier runs did.
+        """
+        fields = {
+            name: value
+            for name, value in self.model_dump(mode="json").items()
+            if name not in {"device", "pretrained", "finetuned"} and value != ADDED_LATER.get(name, ...)
+        }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     def name(self) -> str:
@@ -283,6 +296,9 @@ class FinetuneConfig(LabelledConfig):
     crop_scale: float = Field(
         0.5, gt=0, le=1, description="least area of the training crop, share of the image"
     )
+    label_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training labels used, the same share of each class"
+    )
 
 
 class ProbeConfig(LabelledConfig):
@@ -290,6 +306,30 @@ class ProbeConfig(LabelledConfig):
 
     knn_k: int = Field(20, ge=1, description="neighbours of the weighted kNN")
     knn_temperature: float = Field(0.07, gt=0, description="temperature of the kNN's weights")
+
+
+class EvaluateConfig(LabelledConfig):
+    """What else one may ask of a network: where it looks, what it leans on, what its features do."""
+
+    finetuned: Path | None = Field(
+        None,
+        description="folder of the fine-tuning run whose classifier is asked too; it names pretrained",
+    )
+    classifier: str | None = Field(None, description="run id of that run; filled in from its record")
+    parts: str = Field(
+        "localization,background,protocols",
+        description="what is measured, with commas between: localization, background, protocols, sgd; or all",
+    )
+    images: int = Field(500, ge=2, description="images of a split that maps are made for, drawn at random")
+    episodes: int = Field(400, ge=2, description="few-shot episodes")
+
+    @field_validator("parts")
+    @classmethod
+    def _known_parts(cls, parts: str) -> str:
+        asked = [part.strip() for part in parts.split(",") if part.strip()]
+        if unknown := [part for part in asked if part not in (*PARTS, "all")] or ([] if asked else [parts]):
+            raise ValueError(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}, and all")
+        return ",".join(part for part in PARTS if part in asked or "all" in asked)
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -400,6 +440,7 @@ KINDS: dict[type[RunConfig], str] = {
     PretrainConfig: "pretrain",
     FinetuneConfig: "finetune",
     ProbeConfig: "probe",
+    EvaluateConfig: "evaluate",
 }
 
 
@@ -431,7 +472,7 @@ def resolve(model: type[Config], **given: Any) -> Config:
     """Layer preset, row and what the caller gives, and validate the result before anything runs.
 
     Args:
-        model: PretrainConfig, FinetuneConfig or ProbeConfig.
+        model: one of KINDS.
         **given: fields of the model; None (or an empty string) means "the preset's value".
 
     Raises:
@@ -479,13 +520,13 @@ def _explain(model: type[RunConfig], error: ValidationError) -> str:
 
 
 # What leads the parameters cell: a person's usual choices.
-_FIRST = ("row", "preset", "seed", "dataset", "root", "pretrained")
+_FIRST = ("row", "preset", "seed", "dataset", "root", "pretrained", "finetuned", "parts")
 _SHOWN = ("row", "preset", "seed")  # with their defaults; the preset decides the rest
 
 
 def parameters(model: type[RunConfig]) -> list[str]:
     """Names of the fields a person may give, the usual choices first."""
-    names = [name for name in model.model_fields if name != "parent"]
+    names = [name for name in model.model_fields if name not in ("parent", "classifier")]
     return sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
 

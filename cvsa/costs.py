@@ -12,7 +12,7 @@ from cvsa.records import Record, find_records
 
 # What a notebook costs before it computes: interpreter, kernel, imports.
 START_SECONDS = 8
-PER_IMAGE = {"finetune": 3.0, "probe": 1.0}
+PER_IMAGE = {"finetune": 3.0, "probe": 1.0, "evaluate": 5.0}
 
 
 def passes(config: RunConfig, images: int | None = None) -> float:
@@ -26,7 +26,8 @@ def passes(config: RunConfig, images: int | None = None) -> float:
     """
     kind = KINDS[type(config)]
     per_image = find_base(config.base).cost if isinstance(config, PretrainConfig) else PER_IMAGE[kind]
-    return per_image * (images or config.train_images) * (1 if kind == "probe" else config.epochs)
+    seen = (images or config.train_images) * getattr(config, "label_fraction", 1.0)
+    return float(per_image * seen * (1 if kind in ("probe", "evaluate") else config.epochs))
 
 
 def seconds(config: RunConfig, records: Iterable[Record]) -> float | None:

@@ -5,6 +5,7 @@ Every node is one papermill command: a notebook, its parameters, the folder its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import Line, find_row, plain_row, slug
 
 MODELS = {kind: model for model, kind in KINDS.items()}
-# The paper's metric for both tables; probes tell more of the rows that are compared most closely.
+# The paper's metric for both tables, and probes of the first; a block may ask for other evaluations.
 EVALUATIONS = {"second_stage_only": ("finetune", "probe"), "dual_stage": ("finetune",)}
 
 
@@ -26,17 +27,19 @@ class Run:
     """One node: a notebook with parameters.
 
     Attributes:
-        kind: "pretrain", "finetune" or "probe"; also the notebook's name.
+        kind: "pretrain", "finetune", "probe" or "evaluate"; also the notebook's name.
         name: folder name, readable and unique within the kind: "byol-cvsa-s0", "dual-byol-cvsa-s0",
             "byol-ss-s0-swap_scale0.08", "byol-cvsa-s0-saliency_error-dilated-0.5".
-        parameters: what is given to the notebook, apart from out and pretrained.
-        parent: name of the pre-training run it starts from, or None.
+        parameters: what is given to the notebook, apart from out and the run it starts from.
+        parent: name of the run it starts from, or None.
+        parent_kind: of that run: "pretrain", or "finetune" for an evaluation that looks at its classifier.
     """
 
     kind: str
     name: str
     parameters: dict[str, Any]
     parent: str | None = None
+    parent_kind: str = "pretrain"
 
     @cached_property
     def config(self) -> RunConfig:
@@ -49,7 +52,7 @@ class Ablation:
     """Runs of some rows with one parameter varied.
 
     Attributes:
-        vary: name of a pre-training parameter.
+        vary: name of a parameter of the pre-training, or else of the evaluations.
         values: what it takes; the preset's own value shares the runs of a table that has them.
         rows, seeds: of the runs.
         evaluate: the evaluations each run gets.
@@ -105,7 +108,7 @@ def load_grid(path: Path, preset: str) -> Grid:
             grid.tables.setdefault(table, []).extend(lines)
             for seed in block["seeds"]:
                 for line in lines:
-                    _add_line(grid, line, seed, evaluations)
+                    _add_line(grid, line, seed, block.get("evaluate", evaluations))
     for name, given in entry.get("ablations", {}).items():
         grid.ablations[name] = Ablation(**given)
         _add_ablation(grid, grid.ablations[name])
@@ -134,7 +137,7 @@ def varied_name(name: str, vary: str, value: Any) -> str:
     return f"{name}-{vary}-{value.replace(':', '-')}" if isinstance(value, str) else f"{name}-{vary}{value}"
 
 
-def _add_line(grid: Grid, line: Line, seed: int, evaluations: tuple[str, ...]) -> None:
+def _add_line(grid: Grid, line: Line, seed: int, evaluations: Sequence[str]) -> None:
     stage1, stage2 = line
     shared = {"preset": grid.preset, "seed": seed}
     parent = None
@@ -146,12 +149,24 @@ def _add_line(grid: Grid, line: Line, seed: int, evaluations: tuple[str, ...]) -
             given = {"row": row, **shared, **({"stage": 1} if stage == 1 else {})}
             grid.add(Run("pretrain", name, given, parent))
             parent = name
-    name = line_name(line, seed)
+    _add_evaluations(grid, line_name(line, seed), {"row": stage2 or stage1, **shared}, parent, evaluations)
+
+
+def _add_evaluations(
+    grid: Grid, name: str, given: dict[str, Any], parent: str | None, evaluations: Sequence[str]
+) -> None:
+    """Evaluations of one network; one that looks at a classifier takes that of the fine-tuning beside it."""
     for kind in evaluations:
-        grid.add(Run(kind, name, {"row": stage2 or stage1, **shared}, parent))
+        if kind == "evaluate" and "finetune" in evaluations:
+            grid.add(Run(kind, name, given, name, parent_kind="finetune"))
+        else:
+            grid.add(Run(kind, name, given, parent))
 
 
 def _add_ablation(grid: Grid, ablation: Ablation) -> None:
+    if ablation.vary not in PretrainConfig.model_fields:
+        _vary_evaluations(grid, ablation)
+        return
     for seed in ablation.seeds:
         for value in ablation.values:
             for row in (find_row(name)[0] for name in ablation.rows):
@@ -161,5 +176,17 @@ def _add_ablation(grid: Grid, ablation: Ablation) -> None:
                 if not in_a_table or value != getattr(resolve(PretrainConfig, **given), ablation.vary):
                     name, varied = varied_name(name, ablation.vary, value), {ablation.vary: value}
                 grid.add(Run("pretrain", name, given | varied))
-                for kind in ablation.evaluate:
-                    grid.add(Run(kind, name, given, name))
+                _add_evaluations(grid, name, given, name, ablation.evaluate)
+
+
+def _vary_evaluations(grid: Grid, ablation: Ablation) -> None:
+    """The networks of a table, evaluated once more with another value; the preset's own value is there."""
+    for seed in ablation.seeds:
+        for row, entry in map(find_row, ablation.rows):
+            shared, name = {"row": row, "preset": grid.preset, "seed": seed}, line_name((None, row), seed)
+            for kind in ablation.evaluate:
+                for value in ablation.values:
+                    if value != getattr(grid.find(kind, name).config, ablation.vary):
+                        given = {**shared, ablation.vary: value}
+                        parent = None if entry.base == "none" else name
+                        grid.add(Run(kind, varied_name(name, ablation.vary, value), given, parent))

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cvsa.config import PUBLISHED, ChildConfig, Config, DataConfig, PretrainConfig, resolve
+from cvsa.config import (
+    PUBLISHED,
+    ChildConfig,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    PretrainConfig,
+    resolve,
+)
 from cvsa.errors import CVSAError
 from cvsa.records import Record, read_record
 
@@ -21,7 +29,7 @@ def resolve_run(model: type[Config], **given: Any) -> tuple[Config, Record | Non
     ("stage 2: none" in the paper's table 2). A second stage chooses row and data itself.
 
     Args:
-        model: PretrainConfig, FinetuneConfig or ProbeConfig.
+        model: one of ``cvsa.config.KINDS``.
         **given: fields of the model; ``pretrained`` names the folder of a pre-training run, or "timm" for the
             weights published for the backbone. An evaluation without it must be of row "Random".
 
@@ -60,6 +68,50 @@ def resolve_run(model: type[Config], **given: Any) -> tuple[Config, Record | Non
     return resolve(
         model, **{"preset": parent.preset, "seed": parent.seed, **given, "parent": parent.run_id}
     ), parent
+
+
+def resolve_evaluation(**given: Any) -> tuple[EvaluateConfig, Record | None, Record | None]:
+    """Resolve an evaluation together with the runs it looks at.
+
+    Args:
+        **given: fields of EvaluateConfig. With ``finetuned`` all but what is measured comes from that run,
+            and ``pretrained`` is the run it started from unless given.
+
+    Returns:
+        The configuration, the record of the pre-training (None if there is none) and that of the fine-tuning
+        (None without ``finetuned``).
+
+    Raises:
+        CVSAError: as :func:`resolve_run`; no fine-tuning run there; it did not start from ``pretrained``; the
+            run that it started from is no longer where it was.
+    """
+    given = {k: v for k, v in given.items() if v is not None and v != ""}
+    if "finetuned" not in given:
+        config, parent = resolve_run(EvaluateConfig, **given)
+        return config, parent, None
+    folder = given["finetuned"]
+    child = read_record(Path(folder))
+    if child.kind != "finetune":
+        raise CVSAError(f"{folder} holds a {child.kind} run; finetuned must be a fine-tuning run's folder.")
+    start = child.config["pretrained"]
+    if start is not None:
+        given = {"pretrained": start, **given}
+    missing = start is not None and Path(start) != PUBLISHED and not Path(given["pretrained"]).is_dir()
+    if missing:
+        raise CVSAError(
+            f"The run in {folder} started from {given['pretrained']}, which is not there (from this folder). "
+            "Give its place as pretrained."
+        )
+    inherited = {name: child.config[name] for name in DataConfig.model_fields}
+    inherited |= {name: child.config[name] for name in ("row", "backbone", "image_size")}
+    given = _fixed(given, inherited, f"the fine-tuned run in {folder}")
+    given = {"preset": child.preset, "seed": child.seed, **given, "classifier": child.run_id}
+    config, parent = resolve_run(EvaluateConfig, **given)
+    if child.parents != ([parent.run_id] if parent else []):
+        raise CVSAError(
+            f"The run in {folder} did not start from {given.get('pretrained')}. Leave pretrained out."
+        )
+    return config, parent, child
 
 
 def parent_of(config: ChildConfig) -> Record | None:

@@ -31,6 +31,7 @@ ENTRANCES = {
     "pretrain": "cvsa.training.pretrain",
     "finetune": "cvsa.evaluation.finetune",
     "probe": "cvsa.evaluation.probe",
+    "evaluate": "cvsa.evaluation.evaluate",
 }
 
 

@@ -35,12 +35,14 @@ class Record(BaseModel):
 
     ``stage1`` and ``stage2`` say what its network has learnt from before any labels: the row (and data) of a
     first stage on generic images, the row of the second on the fine-grained ones; None where there was none.
+    ``unavailable`` names what could not be measured, and why. ``parents`` are the run ids of the pre-training
+    and of the fine-tuning it uses.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    kind: Literal["pretrain", "finetune", "probe"]
+    kind: Literal["pretrain", "finetune", "probe", "evaluate"]
     run_id: str = Field(pattern=r"^[0-9a-f]{12}$")
     row: str
     preset: str
@@ -49,6 +51,7 @@ class Record(BaseModel):
     seed: int
     config: dict[str, Any]
     metrics: dict[str, float]
+    unavailable: dict[str, str] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)
     data_fingerprints: dict[str, str]
     code: dict[str, Any]
@@ -157,12 +160,17 @@ def make_record(
     config: RunConfig,
     *,
     parent: Record | None = None,
+    classifier: Record | None = None,
     started: datetime,
     seconds: float,
     runtime: Runtime,
     **rest: Any,
 ) -> Record:
-    """Fill in what every record has; ``parent`` is the run it started from, ``rest`` depends on the run."""
+    """Fill in what every record has.
+
+    ``parent`` is the pre-training it started from, ``classifier`` the fine-tuning it looks at; ``rest``
+    depends on the run.
+    """
     stage1, stage2 = _stages(config, parent)
     return Record(
         kind=KINDS[type(config)],  # type: ignore[arg-type]
@@ -179,7 +187,7 @@ def make_record(
         started=started,
         seconds=round(seconds, 2),
         peak_memory_mib=round(peak_memory_mib(runtime.device), 1),
-        parents=[parent.run_id] if parent else [],
+        parents=[record.run_id for record in (parent, classifier) if record],
         **rest,
     )
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
 
 
-@pytest.mark.parametrize("preset", ["tiny", "long", "pets3", "butterfly100", "sweep", "saliency"])
+@pytest.mark.parametrize("preset", ["tiny", "long", "pets3", "butterfly100", "sweep", "saliency", "pilot"])
 def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
     grid = load_grid(GRID, preset)
     assert preset in PRESETS
@@ -31,7 +31,7 @@ def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
     for run in grid.runs:
         assert run.config.preset == preset
         if run.parent:
-            assert grid.find("pretrain", run.parent)
+            assert grid.find(run.parent_kind, run.parent)
     assert not [run for run in grid.runs if run.kind == "pretrain" and run.config.row == "Random"]
 
 
@@ -44,6 +44,27 @@ def test_the_ablation_shares_the_runs_at_the_default_scale() -> None:
         assert trained[name]["swap_scale"] in ablation.values
         for scale in set(ablation.values) - {trained[name]["swap_scale"]}:
             assert trained[f"{name}-swap_scale{scale}"]["swap_scale"] == scale
+
+
+def test_an_evaluation_looks_at_the_classifier_where_there_is_one() -> None:
+    tiny, pilot = load_grid(GRID, "tiny"), load_grid(GRID, "pilot")
+    for run in tiny.runs:
+        if run.kind == "evaluate":
+            assert (run.parent, run.parent_kind) == (run.name, "finetune")
+    varied = pilot.find("evaluate", "byol-s0-epochs5")
+    assert (varied.parent, varied.parent_kind) == (varied.name, "pretrain")
+
+
+def test_shares_of_the_labels_are_tried_on_the_networks_of_a_table() -> None:
+    grid = load_grid(GRID, "tiny")
+    labels = grid.ablations["labels"]
+    named = {run.name: run for run in grid.runs if run.kind == "finetune"}
+    for row, parent in (("byol-cvsa", "byol-cvsa-s0"), ("random", None)):
+        for share in set(labels.values) - {1.0}:
+            run = named[f"{row}-s0-label_fraction{share}"]
+            assert run.parent == parent and run.config.model_dump()["label_fraction"] == share
+    assert not [name for name in named if name.endswith("label_fraction1.0")]
+    assert not [run.name for run in grid.runs if run.kind == "pretrain" and "label_fraction" in run.name]
 
 
 def test_errors_of_saliency_share_the_runs_with_exact_masks() -> None:

@@ -52,11 +52,38 @@ def predict(model: Classifier, bank: ImageBank, image_size: int, runtime: Runtim
         return model.head(features.to(runtime.device)).argmax(1).cpu()
 
 
+def labelled_subset(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """The images that keep their labels: the same share of every class, at least one image of each.
+
+    A smaller share is contained in a larger one of the same seed.
+
+    Args:
+        labels: (N,) int64.
+        fraction: share kept, in (0, 1]; a class of n images keeps fraction n, rounded.
+        seed: of the draw; the data's seed, so that all rows see the same labels.
+
+    Returns:
+        Image numbers (M,) int64 on the CPU, ascending.
+    """
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    # One random order of the images, class after class: every share takes the beginnings of the classes.
+    order = order[labels[order].argsort(stable=True)]
+    counts = labels.bincount()
+    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    kept = (counts * fraction).round().clamp_min(1)
+    return order[rank < kept[labels[order]]].sort().values
+
+
 def finetune(out: Path, **given: Any) -> Record:
     """Fine-tune on the training split with labels and test once, after the last epoch.
 
     No split is used to choose anything. Writes predictions per test image beside the record, so that rows can
     be compared image by image.
+
+    With ``label_fraction`` below 1 the other training images are left out (`labelled_subset`). The number of
+    epochs stays, so the number of steps shrinks with the images. A batch larger than what is left becomes all
+    of it, min(batch_size, counts["train_images"]). data_fingerprints["train"] is that of the whole split [O].
 
     Args:
         out: folder of this run.
@@ -72,7 +99,11 @@ def finetune(out: Path, **given: Any) -> Record:
     started, clock = now(), time.monotonic()
     runtime = Runtime.of(config)
     splits = load_splits(config)
-    bank = splits["train"].to(runtime.device)
+    bank, training = splits["train"], config
+    if config.label_fraction < 1:
+        bank = bank.subset(labelled_subset(bank.labels, config.label_fraction, config.data_seed))
+        training = config.model_copy(update={"batch_size": min(config.batch_size, len(bank))})
+    bank = bank.to(runtime.device)
     backbone = starting_backbone(config, runtime)
     with seeded(config.seed, runtime.device):
         model: Classifier = runtime.place(Classifier(backbone, len(bank.classes)))  # type: ignore[assignment]
@@ -89,7 +120,7 @@ def finetune(out: Path, **given: Any) -> Record:
         return views.images.to(runtime.device), bank.labels[index].to(runtime.device)
 
     with seeded(config.seed, runtime.device):
-        history, rate = fit(model, make_batch, bank, config, runtime, out, f"fine-tune {config.row}")
+        history, rate = fit(model, make_batch, bank, training, runtime, out, f"fine-tune {config.row}")
     metrics, rows = {"train_accuracy": float(history["train_accuracy"].iloc[-1])}, []
     for name in [split for split in splits if split != "train"]:
         labels, predicted = (
