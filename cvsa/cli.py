@@ -75,7 +75,7 @@ def rows(table: str | None, preset: str) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["pretrain", "finetune", "probe"]))
+@click.argument("kind", type=click.Choice(["pretrain", "finetune", "probe", "evaluate"]))
 def params(kind: str) -> None:
     """Print a notebook's parameters cell: name, type and help of each parameter."""
     from cvsa.config import KINDS, parameter_cell
@@ -128,6 +128,30 @@ def report(preset: str) -> None:
     from cvsa.report.pages import draw
 
     draw(preset, Path.cwd())
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Every part, the slow ones too.")
+@click.option("--parts", help="What is measured, with commas between.  [default: all but the slow ones]")
+@click.option(
+    "--pretrained", type=click.Path(path_type=Path), help="Where the run that RUN started from is."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the record.  [default: below runs/]")
+def evaluate(
+    run: Path, everything: bool, parts: str | None, pretrained: Path | None, out: Path | None
+) -> None:
+    """Measure where a finished run looks, what it leans on and what its features are good for.
+
+    RUN is the folder of a fine-tuning or of a pre-training run; all that its data allows is measured and
+    written as one record.
+    """
+    from cvsa.evaluation.command import evaluate_run
+
+    if everything and parts:
+        raise click.UsageError("--all and --parts exclude each other.")
+    for line in evaluate_run(run, "all" if everything else parts, pretrained, out):
+        click.echo(line)
 
 
 main.add_command(data)

@@ -1,0 +1,158 @@
+"""One record of what can be asked of a trained network: where it looks, what it leans on, what it knows.
+
+The paper shows class-activation maps as pictures and its causal graph as a drawing [A]; no number of either
+was at hand, so all measures here are ours [O], each from the literature it cites.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cvsa.data.bank import ImageBank
+from cvsa.errors import CVSAError
+from cvsa.evaluation.fewshot import episodes
+from cvsa.evaluation.leaning import lean
+from cvsa.evaluation.linear import closed_form, sgd
+from cvsa.evaluation.looking import look
+from cvsa.evaluation.regression import regress_boxes
+from cvsa.evaluation.retrieval import retrieve
+from cvsa.evaluation.subject import Findings, Subject
+from cvsa.evaluation.truth import truth_of
+from cvsa.lineage import resolve_evaluation
+from cvsa.records import Record, atomic_write, finished, make_record, now, write_record
+from cvsa.training.runtime import Runtime, progress_bar
+
+SHOTS = (1, 5)
+WAYS = 5
+
+
+def evaluate(out: Path, **given: Any) -> Record:
+    """Measure what ``parts`` asks for, as far as the data has what it takes.
+
+    Writes a CSV file per group with a line per image (and source or classifier), and last the record.
+
+    Args:
+        out: folder of this run.
+        **given: fields of ``EvaluateConfig``; everything but what is measured comes from ``finetuned`` or
+            ``pretrained`` when given.
+
+    Raises:
+        CVSAError: see ``cvsa.lineage.resolve_evaluation``; or ``out`` holds another run.
+    """
+    config, parent, child = resolve_evaluation(**given)
+    done = finished(config, out)
+    if done:
+        return done
+    started, clock = now(), time.monotonic()
+    runtime = Runtime.of(config)
+    subject, found = Subject(config, parent, runtime), Findings()
+    with progress_bar(0, 0, f"evaluate {config.row}", "step") as bar:
+
+        def step(name: str) -> None:
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+
+        for part in config.parts.split(","):
+            step(part)
+            found.merge(PARTS[part](subject, step))
+    for name, frames in found.frames.items():
+        atomic_write(out / f"{name}.csv", pd.concat(frames).to_csv(index=False, float_format="%.5g"))
+    seconds = time.monotonic() - clock
+    images = sum(map(len, subject.splits.values()))
+    record = make_record(
+        config,
+        parent=parent,
+        classifier=child,
+        started=started,
+        seconds=seconds,
+        runtime=runtime,
+        metrics=found.metrics,
+        unavailable=found.unavailable,
+        counts={f"{name}_images": len(bank) for name, bank in subject.splits.items()},
+        data_fingerprints={name: bank.fingerprint for name, bank in subject.splits.items()},
+        images_per_second=round(images / seconds, 1),
+    )
+    write_record(record, out)
+    return record
+
+
+def protocols(subject: Subject, step: Callable[[str], None]) -> Findings:
+    """The frozen features by the standard protocols; classes are tested where no habitat helps.
+
+    "linear.class_closed" and "linear.habitat_closed" (closed-form probes), "retrieval.*", "fewshot.*" on the
+    test images, "boxes.*" by regression from the frozen map.
+    """
+    found = Findings()
+    tested = subject.labelled("test")
+    step("linear")
+    found.add("linear", {"class_closed": subject.probe.accuracy(*tested)})
+    if "habitat" in subject.splits["train"].extras:
+        found.add("linear", _habitat(subject))
+    step("retrieval")
+    found.add("retrieval", retrieve(*tested))
+    centre = subject.features["train"].mean(0)
+    for shots in SHOTS:
+        step("few-shot")
+        try:
+            told = episodes(
+                *tested, ways=WAYS, shots=shots, count=subject.config.episodes,
+                seed=subject.config.data_seed, centre=centre,
+            )  # fmt: skip
+        except CVSAError as error:  # too few classes, or images of one: no reason to lose the rest
+            found.unavailable[f"fewshot.{WAYS}way{shots}shot"] = str(error)
+        else:
+            found.add("fewshot", told)
+    step("boxes")
+    banks = {"train": subject.splits["train"], "val": subject.splits["val"], "test": subject.measured}
+    if all(truth_of(bank).boxes is not None for bank in banks.values()):
+        train, val, test = (_located(subject, bank) for bank in banks.values())
+        found.add("boxes", regress_boxes(train, val, test))
+    else:
+        found.without("boxes", "these images come with neither masks nor boxes")
+    return found
+
+
+def _located(subject: Subject, bank: ImageBank) -> tuple[Tensor, Tensor]:
+    """Frozen maps (M, D, h, w) and boxes (M, 4), as shares of the side, of the images with an object."""
+    index = bank.found.cpu().nonzero()[:, 0]
+    return subject.maps(bank, index), bank.boxes.cpu()[index] / bank.resolution
+
+
+def _habitat(subject: Subject) -> dict[str, float]:
+    """How well the habitat is read: half of the validation split chooses, the other is tested."""
+    habitats = {
+        name: torch.as_tensor(subject.splits[name].extras["habitat"]).long() for name in ("train", "val")
+    }
+    features, half = subject.features, len(habitats["val"]) // 2
+    count = int(habitats["train"].max()) + 1
+    probe = closed_form(
+        (features["train"], habitats["train"]), (features["val"][:half], habitats["val"][:half]), count
+    )
+    tested = habitats["val"][half:]
+    return {
+        "habitat_closed": probe.accuracy(features["val"][half:], tested),
+        "habitat_chance": float(tested.bincount().max()) / len(tested),
+    }
+
+
+def by_sgd(subject: Subject, step: Callable[[str], None]) -> Findings:
+    """The linear probe by the published recipe, "linear.class_sgd"."""
+    found = Findings()
+    probe = sgd(subject.labelled("train"), subject.classes, seed=subject.config.seed)
+    found.add("linear", {"class_sgd": probe.accuracy(*subject.labelled("test"))})
+    return found
+
+
+PARTS: dict[str, Callable[[Subject, Callable[[str], None]], Findings]] = {
+    "localization": look,
+    "background": lean,
+    "protocols": protocols,
+    "sgd": by_sgd,
+}
