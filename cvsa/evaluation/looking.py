@@ -27,6 +27,7 @@ from cvsa.evaluation.cam import (
 )
 from cvsa.evaluation.features import whole_view
 from cvsa.evaluation.localization import Truth, choose, measure, references, to_pixels, truth_of
+from cvsa.evaluation.parts import PartLocations, part_locations
 from cvsa.evaluation.subject import Findings, Subject, sample
 from cvsa.io.paths import cache_root
 from cvsa.methods.backbone import Backbone
@@ -34,6 +35,7 @@ from cvsa.methods.base import Method
 from cvsa.records import atomic_write
 from cvsa.saliency.detectors import DEFAULT, find_detector, key_of
 
+WITH_PARTS = ("cub200", "nabirds")
 VIEWS = 4  # crops whose mean is the partner of an image in the contrastive similarity
 
 # bank and image numbers (n,) -> maps (n, h, w)
@@ -139,7 +141,10 @@ def look(subject: Subject, step: Callable[[str], None]) -> Findings:
     config, found = subject.config, Findings()
     held, measured = subject.splits["val"], subject.measured
     indices = [sample(bank, config.images, config.data_seed) for bank in (held, measured)]
-    truths = [truth_of(bank, index) for bank, index in zip((held, measured), indices, strict=True)]
+    truths = [
+        truth_of(bank, index, _parts(subject, bank))
+        for bank, index in zip((held, measured), indices, strict=True)
+    ]
     if not all(truth.known for truth in truths):
         found.unavailable["localization"] = (
             "these images come with neither masks nor boxes; give saliency masks or boxes to measure it"
@@ -164,10 +169,17 @@ def look(subject: Subject, step: Callable[[str], None]) -> Findings:
         if name == "attention_self":
             still = maps[0].mean(axis=0)
             judge("attention_fixed", tuple(np.broadcast_to(still, each.shape) for each in maps))
-    for name, pair in _references(truths[0], (held, measured), indices, config.data_seed):
+    grid = subject.maps(held, indices[0][:1]).shape[-1]
+    for name, pair in _references(truths[0], (held, measured), indices, config.data_seed, grid):
         step(name)
         judge(name, pair)
     return found
+
+
+def _parts(subject: Subject, bank: ImageBank) -> PartLocations | None:
+    """Where the parts of birds are, for the sets that publish it; drawn birds bring them along."""
+    config = subject.config
+    return part_locations(bank, config.folder, config.dataset) if config.dataset in WITH_PARTS else None
 
 
 def fixed_share(maps: np.ndarray) -> float:
@@ -178,10 +190,10 @@ def fixed_share(maps: np.ndarray) -> float:
 
 
 def _references(
-    truth: Truth, banks: tuple[ImageBank, ImageBank], indices: list[Tensor], seed: int
+    truth: Truth, banks: tuple[ImageBank, ImageBank], indices: list[Tensor], seed: int, grid: int
 ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
     side = banks[0].resolution
-    first, second = (references(truth, len(index), side, seed + i) for i, index in enumerate(indices))
+    first, second = (references(truth, len(index), side, seed + i, grid) for i, index in enumerate(indices))
     for name in first:
         yield name, (first[name], second[name])
     maps = [_detected(bank, index) for bank, index in zip(banks, indices, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from cvsa.config import PUBLISHED, EvaluateConfig, PretrainConfig
 from cvsa.data.bank import ImageBank
 from cvsa.data.datasets import load_splits
+from cvsa.errors import CVSAError
 from cvsa.evaluation.features import extract_features, starting_backbone, whole_view
 from cvsa.evaluation.finetune import Classifier
 from cvsa.evaluation.linear import Linear, closed_form
@@ -56,6 +57,13 @@ class Findings:
             else:
                 self.unavailable[f"{group}.{name}"] = "undefined on these images"
         self.unavailable |= {f"{group}.{name}": why for name, why in (unavailable or {}).items()}
+
+    def attempt(self, group: str, measure: Callable[[], Mapping[str, float]]) -> None:
+        """Add what ``measure`` gives, or why it cannot: too few classes or images are no reason to stop."""
+        try:
+            self.add(group, measure())
+        except CVSAError as error:
+            self.unavailable[group] = str(error)
 
     def without(self, name: str, why: str) -> Findings:
         """The same, with what is missing and why."""
@@ -166,7 +174,7 @@ class Subject:
         return classifier.eval()
 
 
-def sample(bank: ImageBank, count: int, seed: int) -> Tensor:
-    """Numbers of ``count`` images drawn at random (all, if there are fewer), ascending; (n,) int64."""
+def sample(bank: Sized, count: int, seed: int) -> Tensor:
+    """Places of ``count`` images drawn at random (all, if there are fewer), ascending; (n,) int64."""
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed))
     return order[:count].sort().values

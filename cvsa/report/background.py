@@ -47,13 +47,14 @@ from cvsa.report.evaluated import (
 )
 from cvsa.report.page import Page, contrast_table, interval, percent, points
 
-IMAGES = "background.csv"
+CAUSE = "background"
+FLIP = f"{CAUSE}.flip"
 # Of these less is less dependence; of the conditions more is better.
 LEANING = {
     "background.{}.gap": "gap",
     "background.{}.drawn": "errors drawn by the habitat",
     "background.{}.background": "right by habitat alone",
-    "causal.{}.background_flip": "decisions flipped by the habitat",
+    "causal.{}.background.flip": "decisions flipped by the habitat",
 }
 CAPABLE = {
     "background.{}.original": "as in training",
@@ -61,13 +62,13 @@ CAPABLE = {
     "background.{}.blank": "plain backdrop",
     "background.{}.foreground": "bird alone",
 }
-STYLISED = {"grey": "grey", "silhouette": "silhouette", "tiles": "shuffled tiles"}
+STYLISED = {"grey": "grey", "silhouette": "silhouette", "shuffled": "shuffled pieces"}
 PROBES = {"linear.class_closed": "class", "linear.habitat_closed": "habitat"}
 PROTOCOLS = {
-    "retrieval.recall_1": "Recall@1",
-    "retrieval.map_r": "mAP@R",
-    "fewshot.5way_1shot": "5-way,<br>1 shot",
-    "fewshot.5way_5shot": "5-way,<br>5 shots",
+    "retrieval.recall_at_1": "Recall@1",
+    "retrieval.map_at_r": "mAP@R",
+    "fewshot.5way1shot": "5-way,<br>1 shot",
+    "fewshot.5way5shot": "5-way,<br>5 shots",
 }
 HABITAT = "linear.habitat_closed"
 
@@ -109,25 +110,21 @@ def with_drawn(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_image() -> PerImage:
-    """Reads whether each test image was judged right in a condition, or the gap, from beside the record."""
-    read = reader(IMAGES)
-
-    def right(folder: Path, classifier: str, condition: str) -> pd.Series[Any] | None:
-        lines = read(folder)
-        if lines is None:
-            return None
-        part = lines[(lines["classifier"] == classifier) & (lines["condition"] == condition)]
-        part = part.set_index("image")
-        return (part["label"] == part["predicted"]).astype(float) if len(part) else None
+    """Reads of each test image, from beside the record, whether a decision was right, the gap, or a flip."""
+    scenes, causes = (reader(f"{group}.csv") for group in ("background", "causal"))
 
     def values(folder: Path, metric: str) -> pd.Series[Any] | None:
-        group, classifier, name = metric.split(".")
-        if group != "background":
+        group, classifier, name = metric.split(".", 2)
+        lines = (scenes if group == "background" else causes)(folder)
+        if lines is None:
             return None
-        if name == "gap":
-            own, other = (right(folder, classifier, kind) for kind in ("same_class", "random_class"))
-            return None if own is None or other is None else own - other
-        return right(folder, classifier, name) if name in CONDITIONS else None
+        part = lines[lines["classifier"] == classifier].set_index("image")
+        if group == "causal" and name == FLIP and f"{CAUSE}_predicted" in part:
+            return (part["predicted"] != part[f"{CAUSE}_predicted"]).astype(float)
+        right = {kind: (part["label"] == part[kind]).astype(float) for kind in CONDITIONS if kind in part}
+        if name == "gap" and {"same_class", "random_class"} <= set(right):
+            return right["same_class"] - right["random_class"]
+        return right.get(name)
 
     return values
 
@@ -182,7 +179,7 @@ def causal_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
     columns, show = {}, {}
     for kind, (title, write) in kinds.items():
         for cause, node in CAUSES.items():
-            key = f"causal.{classifier}.{cause}_{kind}"
+            key = f"causal.{classifier}.{cause}.{kind}"
             columns[key] = f"{node}<br>{title}"
             if write:
                 show[key] = write
@@ -191,10 +188,19 @@ def causal_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
 
 def texture_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
     """Accuracy on birds that lost colour, surface or shape; and which of two contradicting cues wins."""
+    prefix = f"texture.{classifier}."
     titles = {name: title.replace(" ", "<br>", 1) for name, title in STYLISED.items()}
-    titles |= {name: f"conflict:<br>{label}" for name, (label, _) in CONFLICT.items()}
-    columns = {f"texture.{classifier}.{name}": title for name, title in titles.items()}
-    return or_dash(rows_table(table, columns, frozen=classifier == "probe"))
+    titles |= {name: f"conflict:<br>{name}" for name in CONFLICT}
+    columns = {prefix + name: title for name, title in titles.items()}
+    rows = rows_table(table, columns, frozen=classifier == "probe")
+    chance = dict.fromkeys(STYLISED, "chance") | {"surface": "surface_chance", "shape": "shape_chance"}
+    ceiling = {name: f"{name}_ceiling" for name in ("silhouette", "shuffled")}
+    lines = []
+    for label, known in (("*guessing*", chance), ("*all that this cue allows*", ceiling)):
+        found = [mean(table, prefix + known[name]) if name in known else float("nan") for name in titles]
+        if not all(map(np.isnan, found)):
+            lines.append([label, *(DASH if np.isnan(value) else percent(value) for value in found)])
+    return or_dash(pd.concat([rows, pd.DataFrame(lines, columns=rows.columns)], ignore_index=True))
 
 
 def probes_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -282,7 +288,7 @@ def _added(part: pd.DataFrame, classifier: str) -> str:
 def _flips(table: pd.DataFrame, classifier: str) -> str:
     lines = []
     for cause in CAUSES:
-        each = _each(table, f"causal.{classifier}.{cause}_flip", classifier == "probe")
+        each = _each(table, f"causal.{classifier}.{cause}.flip", classifier == "probe")
         if each:
             lines.append(f"the {cause} ({several(each)} %)")
     return f"Decisions that change when nothing is drawn anew but {'; '.join(lines)}." if lines else ""
@@ -290,10 +296,10 @@ def _flips(table: pd.DataFrame, classifier: str) -> str:
 
 def _conflict(table: pd.DataFrame, classifier: str) -> str:
     lines = []
-    for name in ("conflict_surface", "conflict_shape"):
+    for name in ("surface", "shape"):
         each = _each(table, f"texture.{classifier}.{name}", classifier == "probe")
         if each:
-            lines.append(f"the class of the {CONFLICT[name][0]} ({several(each)} %)")
+            lines.append(f"the class of the {name} ({several(each)} %)")
     if not lines:
         return ""
     return (
@@ -327,7 +333,7 @@ def _numbers(page: Page, table: pd.DataFrame) -> None:
             key = f"background.{classifier}.{name}"
             number(page, table, key, key)
         keys = [f"background.{classifier}.{name}" for name in (*CONDITIONS, "gap", "follows")]
-        keys += [f"causal.{classifier}.{cause}_flip" for cause in CAUSES]
+        keys += [f"causal.{classifier}.{cause}.flip" for cause in CAUSES]
         keys += [f"texture.{classifier}.{name}" for name in (*STYLISED, *CONFLICT)]
         for row in FEW:
             for key in keys:

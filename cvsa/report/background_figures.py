@@ -27,9 +27,9 @@ CONDITIONS = {
 }
 CAUSES = {"style": "S", "background": "B", "texture": "T"}
 CONFLICT = {
-    "conflict_surface": ("surface", "#0072b2"),
-    "conflict_shape": ("shape", "#e69f00"),
-    "conflict_neither": ("neither", "#cccccc"),
+    "surface": "#0072b2",
+    "shape": "#e69f00",
+    "neither": "#cccccc",
 }
 
 
@@ -74,10 +74,10 @@ def texture(table: pd.DataFrame) -> Figure:
     axes: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
     for axis, (classifier, title) in zip(axes, CLASSIFIERS.items(), strict=True):
         start = np.zeros(len(rows))
-        for name, (label, tint) in CONFLICT.items():
+        for name, tint in CONFLICT.items():
             found = [mean(table, f"texture.{classifier}.{name}", row) for row in rows]
             widths = 100 * np.nan_to_num(found)
-            axis.barh(range(len(rows)), widths, left=start, color=tint, label=label, height=0.7)
+            axis.barh(range(len(rows)), widths, left=start, color=tint, label=name, height=0.7)
             start += widths
         axis.set(title=title, xlabel="% of birds", xlim=(0, 100), ylim=(max(1, len(rows)) - 0.5, -0.5))
         axis.grid(axis="y", visible=False)
@@ -113,8 +113,8 @@ def causal(table: pd.DataFrame, classifier: str, rows: Sequence[str] = (PLAIN, F
     figure = Figure(figsize=(3.7 * len(rows), 3.5), layout="constrained")
     for axis, row in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
         for cause, node in CAUSES.items():
-            flip = mean(table, f"causal.{classifier}.{cause}_flip", row)
-            moved = mean(table, f"causal.{classifier}.{cause}_distance", row)
+            flip = mean(table, f"causal.{classifier}.{cause}.flip", row)
+            moved = mean(table, f"causal.{classifier}.{cause}.distance", row)
             width = 1.0 if np.isnan(flip) else 0.8 + 7 * flip
             _arrow(axis, node, "X", width, colour(row) if width > 1 else "#888888")
             told = (DASH if np.isnan(moved) else f"{moved:.2f}", DASH if np.isnan(flip) else percent(flip, 0))

@@ -57,6 +57,7 @@ MORE = {
     "part_hit": "parts hit",
     "part_area": "area marked",
 }
+BOXES = {"iou": "box IoU", "over_50": "over 0.5", "over_75": "over 0.75"}
 THRESHOLD = "threshold_iou"
 IMAGES = "localization.csv"
 COLUMNS = {"iou": "iou", "pointing": "pointing", "energy": "energy"}  # metric -> of that file
@@ -164,11 +165,12 @@ def summary(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def boxes(table: pd.DataFrame) -> pd.DataFrame:
     """Boxes regressed from the frozen map, and the reference that looks at nothing."""
-    columns = {"boxes.iou": "box IoU", "boxes.right": "boxes over 0.5"}
+    columns = {f"boxes.{name}": title for name, title in BOXES.items()}
     rows = rows_table(table, columns, frozen=True)
-    reference = mean(table, "boxes.ref_iou")
-    if not np.isnan(reference):
-        rows.loc[len(rows)] = ["*mean box of the training images*", percent(reference), DASH]
+    reference = [mean(table, f"boxes.mean_box_{name}") for name in BOXES]
+    if not all(map(np.isnan, reference)):
+        cells = [DASH if np.isnan(value) else percent(value) for value in reference]
+        rows.loc[len(rows)] = ["*mean box of the training images*", *cells]
     return or_dash(rows)
 
 

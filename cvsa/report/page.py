@@ -34,6 +34,10 @@ class Page:
             self.folder / "text" / f"{name}.md", "".join(f"- {sentence}\n" for sentence in sentences)
         )
 
+    def html(self, name: str, fragment: str) -> None:
+        """A self-contained piece of HTML, such as an interactive figure."""
+        atomic_write(self.folder / "html" / f"{name}.html", fragment)
+
     def figure(self, name: str, figure: Figure) -> None:
         """A figure; the suffix of the name chooses SVG or PNG."""
         path = self.folder / "figures" / name

@@ -190,9 +190,8 @@ def _long(page: Page, folder: Path) -> None:
 def _scale(page: Page, runs: list[tuple[Path, Record]], ablation: Ablation) -> None:
     table = tables.long_table(runs)
     table = table[(table["metric"] == "finetune.test_accuracy") & table["row"].isin(ablation.rows)]
-    table = table[table["seed"].isin(ablation.seeds) & (table["stage1"] == tables.NONE)].assign(
-        percent=lambda t: 100 * t["value"]
-    )
+    alike = table["seed"].isin(ablation.seeds) & (table["stage1"] == tables.NONE) & (table["labels"] == 1)
+    table = table[alike].assign(percent=lambda t: 100 * t["value"])
     reported, baselines = tables.reported_scale_ablation()
     pivot = table.pivot_table(index="row", columns="scale", values="percent", sort=False).sort_index(axis=1)
     authors = reported[reported["row"].isin(pivot.index) & reported["scale"].isin(pivot.columns)].pivot_table(

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from cvsa.data.bank import ImageBank
-from cvsa.evaluation.pilot import ROUNDING, compare, integrals, shown
+from cvsa.evaluation.pilot import ROUNDING, Shown, compare, integrals, shown
 from cvsa.report.figures import colour, image_grid, to_picture
 from cvsa.saliency.boxes import THRESHOLD
 from cvsa.views import ViewMaker, ViewSettings
@@ -67,6 +67,11 @@ def _ticks(axis: Axes, values: Sequence[float], log: bool) -> None:
     axis.minorticks_off()
 
 
+def _from_zero(axis: Axes) -> None:
+    top = axis.get_ylim()[1]
+    axis.set_ylim(-0.04 * top, top)  # marks at 0 stay whole
+
+
 def _key(**look: Any) -> Line2D:
     return Line2D([], [], **look)
 
@@ -92,7 +97,7 @@ def views_against_scale(curves: pd.DataFrame, measures: Mapping[str, str]) -> Fi
                 markersize=4, linestyle="-" if view == CROP else "--",
             )  # fmt: skip
         _ticks(axis, _apart(scales), log=True)
-        axis.set_ylim(bottom=0)
+        _from_zero(axis)
         _finish(axis, title, "least area of the crop")
     _legend(figure, [
         _key(color=colour(ROW_OF[view]), linestyle=style, marker="o", label=NAMED[view])
@@ -101,7 +106,7 @@ def views_against_scale(curves: pd.DataFrame, measures: Mapping[str, str]) -> Fi
     return figure
 
 
-def _apart(values: Sequence[float], factor: float = 1.5) -> list[float]:
+def _apart(values: Sequence[float], factor: float = 1.55) -> list[float]:
     """Values far enough from each other for their labels on a logarithmic axis."""
     kept: list[float] = []
     for value in values:
@@ -120,7 +125,7 @@ def views_against_size(
 
     Args:
         curves: drawn birds of several sizes; photographs: other data sets.
-        lines: (view, scale), a line each.
+        lines: (view, scale), a line each; photographs are marked at the last scale of each view.
         measures: measure -> title, a panel each.
     """
     figure, axes = panels(len(measures))
@@ -132,7 +137,7 @@ def views_against_size(
             tint = colour(ROW_OF[view])
             part = _at(curves, view, scale, measure).sort_values("object")
             axis.plot(100 * part["object"], 100 * part["value"], color=tint, linestyle=style, marker=".")
-            if len(photographs):
+            if len(photographs) and scale == dict(lines)[view]:
                 for line in _at(photographs, view, scale, measure).to_dict("records"):
                     axis.plot(
                         [100 * line["object"]], [100 * line["value"]], marks[line["data"]], color=tint,
@@ -141,7 +146,7 @@ def views_against_size(
             if axis is axes[0]:
                 label = f"{NAMED[view]}, from {scale:g}"
                 handles.append(_key(color=tint, linestyle=style, marker=".", label=label))
-        axis.set_ylim(bottom=0)
+        _from_zero(axis)
         axis.set_xlim(left=0)
         _finish(axis, title, "object, % of the picture")
     for name, mark in marks.items():
@@ -196,7 +201,7 @@ def run_curves(
             labels[label] = styles[label]
         _ticks(axis, sorted(part["at"].unique()), dial.log)
         _finish(axis, title, dial.label)
-    rows = list(dict.fromkeys(runs["row"]))
+    rows = sorted(set(runs["row"]))
     _legend(figure, [
         *(_key(color=colour(row), marker="o", label=row) for row in rows),
         *(_key(color="#333333", linestyle=style, label=label) for label, style in labels.items()),
@@ -217,37 +222,34 @@ def pair_sheet(
     Args:
         bank: drawn images or photographs that may be shown.
         settings: of the views; their photometric changes are left out.
-        seed: of the draws.
-        empty: choose references whose crops overlap without any object in the overlap; else take the first.
-        count: references.
+        seed: of the first image's draws; each image has its own.
+        empty: show the first images whose crops overlap without any object there, not just the first.
+        count: references, at most.
     """
-    index = torch.arange(len(bank))
-    makers = {view: ViewMaker(bank, view=view, augmentation="none", settings=settings) for view in ROW_OF}
-    generator = torch.Generator().manual_seed(seed)
-    crops = shown(bank, index, CROP, settings.crop_scale, generator, ratio=settings.ratio, flip=settings.flip)
-    if empty:
-        pairs = compare(integrals(bank.gather(index)[:, 3] >= THRESHOLD), crops)
-        barren = (pairs["common"] >= SEEN) & (pairs["common_object"] < ROUNDING)
-        chosen = index[torch.tensor(barren.tolist())][:count]
-    else:
-        chosen = index[:count]
-    rows = [[to_picture(image[:3]) for image in bank.gather(chosen)]]
+    crops: dict[int, tuple[Shown, Shown]] = {}
+    fixed: dict[str, Any] = {"ratio": settings.ratio, "flip": settings.flip}
+    for image in range(len(bank)):
+        index, generator = torch.tensor([image]), torch.Generator().manual_seed(seed + image)
+        pair = shown(bank, index, CROP, settings.crop_scale, generator, **fixed)
+        shared = compare(integrals(bank.gather(index)[:, 3] >= THRESHOLD), pair).iloc[0]
+        if not empty or (shared["common"] >= SEEN and shared["common_object"] < ROUNDING):
+            crops[image] = pair
+        if len(crops) == count:
+            break
+    rows = [[to_picture(image[:3]) for image in bank.gather(torch.tensor(list(crops)))]]
     titles = ["reference,\ntwo crops"]
-    for view, maker in makers.items():
-        made = maker(index, torch.Generator().manual_seed(seed))
-        for number, views in enumerate(made, start=1):
-            rows.append([to_picture(image) for image in views.images[chosen]])
-            titles.append(f"{'crop' if view == CROP else 'swap'},\nview {number}")
+    for view in ROW_OF:
+        maker = ViewMaker(bank, view=view, augmentation="none", settings=settings)
+        made = [maker(torch.tensor([i]), torch.Generator().manual_seed(seed + i)) for i in crops]
+        rows += [[to_picture(views[number].images[0]) for views in made] for number in (0, 1)]
+        titles += [f"{'crop' if view == CROP else 'swap'},\nview {number}" for number in (1, 2)]
     figure = image_grid(rows, titles, cell=1.0)
     axis, unit = figure.axes[0], (1 - 0.06) / bank.resolution
-    for one, edge in zip(crops, EDGES, strict=True):
-        for column, (x1, y1, x2, y2) in enumerate((one.boxes[chosen] * unit).tolist()):
+    for column, pair in enumerate(crops.values()):
+        for one, edge in zip(pair, EDGES, strict=True):
+            x1, y1, x2, y2 = (one.boxes[0] * unit).tolist()
             for tint, width in (("white", 3.2), (edge, 1.8)):
-                axis.add_patch(
-                    Rectangle(
-                        (column + x1, y1), x2 - x1, y2 - y1, fill=False, ec=tint, lw=width, clip_on=False
-                    )
-                )
+                axis.add_patch(Rectangle((column + x1, y1), x2 - x1, y2 - y1, fill=False, ec=tint, lw=width))
     return figure
 
 

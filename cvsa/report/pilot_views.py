@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cvsa.views import ViewSettings
 PRESET = "pilot"
 BIRDS = "drawn birds"
 SCALES = (0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.8)
-SIZES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of drawn birds, mean shares of the picture
+SIZES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of drawn birds, mean shares of the picture
 FEW: dict[str, Any] = {"train_images": 400, "val_images": 2, "test_images": 2}  # enough to measure views
 SHEET: dict[str, Any] = {"bank_size": 96, "object_size": 0.1, **FEW}  # birds small enough for crops to miss
 SEED = 1  # of the draws that the sheets show
@@ -65,6 +66,7 @@ def draw(page: Page, folder: Path) -> None:
     typical = load_splits(config.model_copy(update={**SHEET, "object_size": config.object_size}))["train"]
     page.figure("pilot_pairs.png", pair_sheet(typical, settings, seed=SEED))
     small = load_splits(config.model_copy(update=SHEET))["train"]
+    settings = replace(settings, crop_scale=published)
     page.figure("pilot_empty.png", pair_sheet(small, settings, seed=SEED, empty=True))
     for key, (view, scale) in chosen.items():
         page.number(f"pilot.views.{key}.scale", f"{scale:g}")

@@ -56,7 +56,7 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
 
     Returns:
         Columns kind, row, stage1 and stage2 (rows, "none" where there was no such stage), seed, scale and lr
-        (of the pre-training), metric ("kind.name"), value, run_id, folder.
+        (of the pre-training), labels (share of them that a fine-tuning used, else 1), metric ("kind.name"), value, run_id, folder.
     """
     lines = []
     found = list(records)
@@ -73,6 +73,7 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
             "seed": record.seed,
             "scale": config.get("swap_scale", np.nan),
             "lr": config.get("lr", np.nan),
+            "labels": record.config.get("label_fraction", 1.0),
         }
         for name, value in record.metrics.items():
             measured = {"metric": f"{record.kind}.{name}", "value": value}
@@ -81,8 +82,8 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
 
 
 def main_runs(table: pd.DataFrame, default_scale: float) -> pd.DataFrame:
-    """The runs of the first table: second stage only, without those the ablation made at other scales."""
-    usual = table["scale"].isna() | (table["scale"] == default_scale)
+    """The runs of the first table: second stage only, all labels, without the ablation's at other scales."""
+    usual = (table["scale"].isna() | (table["scale"] == default_scale)) & (table["labels"] == 1)
     return table[usual & (table["stage1"] == NONE)]
 
 

@@ -68,7 +68,7 @@ def make(root: Path, seeds: tuple[int, ...] = (0, 1), rows: tuple[str, ...] = tu
                 "source": source, "image": np.arange(IMAGES), "iou": found["iou"] + wave,
                 "pointing": np.arange(IMAGES) % 2, "energy": found["energy"] + wave, "box_iou": 0.5,
             }))  # fmt: skip
-        metrics |= {"boxes.iou": iou, "boxes.right": iou, "boxes.ref_iou": 0.42}
+        metrics |= {"boxes.iou": iou, "boxes.over_50": iou, "boxes.mean_box_iou": 0.42}
         folder = root / f"{row}-{seed}"
         folder.mkdir(parents=True)
         pd.concat(frames).to_csv(folder / "localization.csv", index=False)

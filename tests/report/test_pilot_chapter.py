@@ -1,0 +1,238 @@
+"""What contrastive learning sees: curves, tables and sentences, from records with known numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests_support import example_record
+
+from cvsa.config import PretrainConfig, resolve
+from cvsa.data.datasets import load_splits
+from cvsa.errors import CVSAError
+from cvsa.evaluation.pilot import view_curves, write_views
+from cvsa.records import find_records, write_record
+from cvsa.report import pilot, pilot_views
+from cvsa.report.page import Page
+from cvsa.report.pilot import (
+    CLASS,
+    DIALS,
+    HABITAT,
+    LOOKS,
+    READS,
+    along_dials,
+    between_rows,
+    changes,
+    curves,
+    dial_table,
+    draw_runs,
+    findings,
+    judged,
+    reads,
+    references,
+    runs_table,
+)
+from cvsa.report.pilot_figures import pair_sheet
+from cvsa.views import ViewSettings
+
+SHORTCUT, CROP, TRAINING = DIALS
+BASE = resolve(PretrainConfig, preset="pilot", row="BYOL").model_dump()
+BIASES, SCALES, EPOCHS = (0.1, 0.8, 1.0), (0.08, 0.2), (5, 20)
+
+
+def settings() -> list[tuple[str, dict[str, Any]]]:
+    """Row and what differs from the preset, each combination once."""
+    found = []
+    for row in ("BYOL", "BYOL+CVSA"):
+        varied = [{"habitat_bias": bias} for bias in BIASES] + [{"epochs": epochs} for epochs in EPOCHS]
+        varied += [{"crop_scale": scale} for scale in SCALES] if row == "BYOL" else []
+        for change in varied:
+            usual = all(BASE[name] == value for name, value in change.items())
+            if (row, {} if usual else change) not in found:
+                found.append((row, {} if usual else change))
+    return found
+
+
+def make(folder: Path, seeds: tuple[int, ...] = (0, 1), evaluated: bool = True) -> None:
+    """The class falls by 0.3 along the shortcut and rises by 0.01 an epoch; CVSA is 0.1 better everywhere."""
+    number = 0
+    for row, change in settings():
+        for seed in seeds:
+            config = resolve(PretrainConfig, preset="pilot", row=row, seed=seed, **change)
+            shared: dict[str, Any] = {"row": row, "seed": seed, "stage2": row, "preset": "pilot"}
+            better = 0.1 if row == "BYOL+CVSA" else 0.0
+            value = 0.5 - 0.3 * config.habitat_bias + 0.01 * config.epochs + better + 0.01 * seed
+            probed = {
+                "linear_test": value, "linear_test_swapped": value / 2, "habitat_chance": 0.12,
+                "habitat_linear": 0.3 + 0.5 * config.habitat_bias + 0.02 * seed,
+            }  # fmt: skip
+            looked = {
+                "localization.similarity.pointing": 0.4 + better, "localization.norm.energy": 0.3,
+                "localization.ref_centre.pointing": 0.7, "localization.ref_centre.energy": 0.33,
+            }  # fmt: skip
+            name, trained = f"{row}-{seed}-{number}", f"{number:012x}"
+            kinds = [("pretrain", {"loss": 1.0}), ("probe", probed)]
+            for kind, metrics in [*kinds, ("evaluate", looked)] if evaluated else kinds:
+                known = config.model_dump(mode="json") if kind == "pretrain" else {}
+                record = example_record(
+                    kind=kind, run_id=f"{number:012x}", config=known, metrics=metrics,
+                    parents=[] if kind == "pretrain" else [trained], **shared,
+                )  # fmt: skip
+                write_record(record, folder / kind / name)
+                number += 1
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> pd.DataFrame:
+    make(tmp_path)
+    return along_dials(runs_table(find_records(tmp_path)), BASE)
+
+
+def test_a_dial_has_the_runs_that_differ_in_nothing_else(runs: pd.DataFrame) -> None:
+    chosen = runs[runs["metric"] == CLASS]
+    found = {
+        (sweep, row): sorted(part["at"].unique()) for (sweep, row), part in chosen.groupby(["sweep", "row"])
+    }
+    assert found == {
+        ("shortcut", "BYOL"): [0.1, 0.8, 1.0], ("shortcut", "BYOL+CVSA"): [0.1, 0.8, 1.0],
+        ("training", "BYOL"): [5, 20], ("training", "BYOL+CVSA"): [5, 20], ("crop", "BYOL"): [0.08, 0.2],
+    }  # fmt: skip
+    assert len(chosen[(chosen["sweep"] == "crop")]) == 2 * 2
+
+
+def test_changes_are_paired_over_seeds_and_told_with_their_interval(runs: pd.DataFrame) -> None:
+    line = changes(runs, READS, SHORTCUT).query("metric == 'class' and row == 'BYOL'").iloc[0]
+    assert (line["low_at"], line["high_at"], line["steps"]) == (0.1, 1.0, "down")
+    assert line["each"] == pytest.approx([-0.27, -0.27])
+    told = findings(runs, READS, SHORTCUT)
+    assert told[0].startswith("Class, BYOL: 67.5 % at habitat_bias 0.1, 40.5 % at 1; -27.0 points, interval")
+    assert told[0].endswith("which excludes zero; down at every step in every seed.")
+    other = between_rows(runs, READS, SHORTCUT).set_index("metric").loc["class"]
+    assert (other["least"], other["most"]) == pytest.approx((0.1, 0.1))
+    assert any(line.startswith("Class, BYOL+CVSA against BYOL: between +10.0 and +10.0") for line in told)
+    assert not any("against" in line for line in findings(runs, READS, CROP))
+
+
+@pytest.mark.parametrize(
+    ("each", "words", "excludes"),
+    [
+        ([0.1, 0.105], "which excludes zero", True),
+        ([0.1, -0.05], "which does not exclude zero", False),
+        ([0.1], "+10.0 points in one seed", False),
+    ],
+)
+def test_the_verdict_is_that_of_the_t_interval(each: list[float], words: str, excludes: bool) -> None:
+    told, found = judged(each)
+    assert words in told and found is excludes
+
+
+def test_the_habitat_is_judged_against_guessing_where_the_class_tells_least(runs: pd.DataFrame) -> None:
+    told = reads(runs)
+    assert told[0].startswith("BYOL at habitat_bias 0.1") and "36.0 %, guessed in 12.0 %" in told[0]
+    # Two seeds: 23 and 25 points above guessing.
+    assert "+24.0 points" in told[0] and told[0].endswith("The habitat is in the features.")
+    assert "over the 2 seeds" in told[-1]
+
+
+def test_references_are_what_guessing_and_the_class_alone_give(runs: pd.DataFrame) -> None:
+    habitat = references(runs, SHORTCUT, HABITAT)
+    assert habitat["guessing"].tolist() == [0.12] * 3
+    assert habitat["the class alone"].tolist() == pytest.approx([0.1, 0.8, 1.0])
+    assert references(runs, CROP, HABITAT)["the class alone"].tolist() == [0.8, 0.8]
+    assert references(runs, TRAINING, CLASS)["guessing"].tolist() == [0.1, 0.1]
+    pointing, energy, box = LOOKS
+    assert references(runs, CROP, pointing)["centred box"].tolist() == [0.7, 0.7]
+    assert references(runs, CROP, energy)["centred box"].tolist() == [0.33, 0.33]
+    assert references(runs, CROP, box) == {}
+
+
+def test_curves_show_every_seed_the_means_and_the_references(runs: pd.DataFrame) -> None:
+    figure = curves(runs, [(SHORTCUT, CLASS, "class"), (SHORTCUT, HABITAT, "habitat")])
+    left, right = figure.axes
+    assert sum(len(dots.get_offsets()) for dots in left.collections) == 2 * 3 * 2
+    assert (len(left.lines), len(right.lines)) == (2 + 1, 2 + 2)
+    assert np.asarray(left.lines[0].get_ydata()) == pytest.approx([67.5, 46.5, 40.5])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["BYOL", "BYOL+CVSA", "guessing", "the class alone"]
+    figure.canvas.draw()
+
+
+def test_the_table_has_every_seed_and_a_dash_for_what_is_missing(runs: pd.DataFrame) -> None:
+    table = dial_table(runs, READS, CROP)
+    assert table["row"].tolist() == ["BYOL,<br>crop_scale<br>0.08", "BYOL,<br>crop_scale<br>0.2"]
+    assert "46.0, 47.0" in table["class"].iloc[0]
+    looked = dial_table(runs, LOOKS, CROP)
+    assert looked.iloc[0, 1].startswith("**40.0**") and looked.iloc[0, 3] == "–"
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_the_page_is_whole_with_and_without_evaluations(evaluated: bool, tmp_path: Path) -> None:
+    make(tmp_path / "pilot", evaluated=evaluated)
+    page = Page(tmp_path / "book")
+    draw_runs(page, tmp_path / "pilot")
+    dials = [f"pilot_{dial.name}" for dial in DIALS]
+    wanted = {f"figures/{name}.svg" for name in (*dials, "pilot_looks")} | {"text/pilot_reads.md"}
+    wanted |= {
+        f"{kind}/{name}{end}.md" for kind in ("tables", "text") for name in dials for end in ("", "_looks")
+    }
+    made = {path.relative_to(page.folder).as_posix() for path in page.folder.rglob("*") if path.is_file()}
+    assert made == wanted
+    text = (page.folder / "text" / "pilot_shortcut_looks.md").read_text()
+    assert ("Similarity: peak on the bird" in text) is evaluated
+    assert page.numbers["pilot.seeds"]["text"] == "2" and page.numbers["pilot.trained"]["text"] == "18"
+
+
+def test_one_seed_is_told_as_one(tmp_path: Path) -> None:
+    make(tmp_path, seeds=(0,))
+    runs = along_dials(runs_table(find_records(tmp_path)), BASE)
+    assert all("in one seed" in line for line in findings(runs, READS, SHORTCUT))
+    assert ", 0 have an interval" in reads(runs)[-1]
+
+
+def test_no_records_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CVSAError, match="No committed records"):
+        draw_runs(Page(tmp_path), tmp_path)
+
+
+def test_views_of_drawn_birds_and_of_photographs_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"train_images": 40, "val_images": 2, "test_images": 2}
+    config = resolve(PretrainConfig, preset="pilot", row="BYOL", **few)
+    monkeypatch.setattr(pilot_views, "resolve", lambda *_, **given: resolve(*_, **few, **given))
+    monkeypatch.setattr(pilot_views, "FEW", few)
+    monkeypatch.setattr(pilot_views, "SHEET", {"bank_size": 48, "object_size": 0.05, **few})
+    monkeypatch.setattr(pilot_views, "SIZES", (0.05, 0.3))
+    bank = load_splits(config)["train"]
+    write_views(view_curves(bank, "photographs", [0.2, 0.5], repeats=1), tmp_path / "pilot")
+    page = Page(tmp_path / "book")
+    pilot_views.draw(page, tmp_path / "pilot")
+    names = {path.name for path in (tmp_path / "book" / "figures").iterdir()}
+    assert names == {"pilot_views.svg", "pilot_sizes.svg", "pilot_pairs.png", "pilot_empty.png"}
+    lines = (tmp_path / "book" / "tables" / "pilot_views.md").read_text().splitlines()
+    assert len(lines) == 2 + 3 + 3 + 2  # the published scale was not measured on photographs
+    told = (tmp_path / "book" / "text" / "pilot_views.md").read_text()
+    assert told.count("\n") == 3 and "Photographs (40): the object covers" in told
+    small, large = (page.numbers[f"pilot.views.{key}crop.common_empty"]["text"] for key in ("small.", ""))
+    assert float(small.split()[0]) > float(large.split()[0])
+
+
+def test_the_sheet_shows_overlaps_without_any_bird() -> None:
+    few = {"train_images": 60, "val_images": 2, "test_images": 2, "bank_size": 32, "object_size": 0.05}
+    bank = load_splits(resolve(PretrainConfig, preset="pilot", row="BYOL", **few))["train"]
+    figure = pair_sheet(bank, ViewSettings(32, crop_scale=0.08), seed=0, empty=True, count=2)
+    (axis,) = figure.axes
+    assert len(axis.images) == 5 * 2 and len(axis.patches) == 2 * 2 * 2
+    titles = [text.get_text().replace("\n", " ") for text in axis.texts]
+    assert titles == ["reference, two crops", "crop, view 1", "crop, view 2", "swap, view 1", "swap, view 2"]
+
+
+def test_everything_is_drawn_by_one_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(pilot_views, "draw", lambda *_: called.append("views"))
+    monkeypatch.setattr(pilot, "draw_runs", lambda *_: called.append("runs"))
+    pilot.draw(Page(tmp_path), tmp_path)
+    assert called == ["views", "runs"]
