@@ -93,8 +93,8 @@ PLACES = {
     "S": (0.0, 2.0),
     "B": (0.0, 1.0),
     "T": (0.0, 0.0),
-    "X": (1.45, 1.0),
-    "Z": (2.35, 1.0),
+    "X": (1.75, 1.0),
+    "Z": (2.5, 1.0),
     "Y": (3.25, 1.0),
 }
 NAMES = {"S": "style", "B": "background", "T": "texture"}
@@ -115,10 +115,10 @@ def causal(table: pd.DataFrame, classifier: str, rows: Sequence[str] = (PLAIN, F
         for cause, node in CAUSES.items():
             flip = mean(table, f"causal.{classifier}.{cause}.flip", row)
             moved = mean(table, f"causal.{classifier}.{cause}.distance", row)
-            width = 1.0 if np.isnan(flip) else 0.8 + 7 * flip
-            _arrow(axis, node, "X", width, colour(row) if width > 1 else "#888888")
+            width = 1.0 if np.isnan(flip) else 0.8 + 4.5 * flip
+            _arrow(axis, node, "X", width, "#888888" if np.isnan(flip) else colour(row))
             told = (DASH if np.isnan(moved) else f"{moved:.2f}", DASH if np.isnan(flip) else percent(flip, 0))
-            x, y = (np.array(PLACES[node]) + np.array(PLACES["X"])) / 2
+            x, y = 0.55 * np.array(PLACES[node]) + 0.45 * np.array(PLACES["X"])
             axis.text(
                 x, y, f"Z {told[0]}\nY {told[1]} %", ha="center", va="center", fontsize=10.5, zorder=4,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.92},
@@ -140,7 +140,7 @@ def causal(table: pd.DataFrame, classifier: str, rows: Sequence[str] = (PLAIN, F
 def _arrow(axis: Axes, start: str, end: str, width: float, tint: str) -> None:
     axis.add_patch(
         FancyArrowPatch(
-            PLACES[start], PLACES[end], arrowstyle="-|>", mutation_scale=9 + 2 * width, linewidth=width,
+            PLACES[start], PLACES[end], arrowstyle="-|>", mutation_scale=10 + 1.5 * width, linewidth=width,
             color=tint, shrinkA=13, shrinkB=13, zorder=2,
         )
     )  # fmt: skip

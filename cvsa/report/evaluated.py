@@ -222,7 +222,7 @@ def sides(contrasts: pd.DataFrame, row: str, against: str, lower: Iterable[str] 
         gain = -line["difference"] if line["key"] in set(lower) else line["difference"]
         side = "open" if line["separated"] == "no" else "better" if gain > 0 else "worse"
         found[side].setdefault(line["separated"], []).append(
-            f"{line['metric']} ({points(line['difference'])})"
+            f"{line['metric']} ({signed(line['difference'])})"
         )
     how = {"yes": " over seeds", "images only": " over test images only", "no": ""}
     return {
@@ -237,10 +237,15 @@ def told(side: Mapping[str, str], said: Mapping[str, str]) -> str:
     return " ".join(f"{words} {side[kind]}." for kind, words in said.items() if kind in side)
 
 
+def signed(value: float) -> str:
+    """``page.points``, without a sign of its own for what rounds to zero from below."""
+    return points(round(value, 3) + 0.0)
+
+
 def marked(line: Mapping[Any, Any]) -> str:
     """A difference in points, bold where it separates over seeds, italic where over test images only."""
     mark = {"yes": "**", "images only": "*", "no": ""}[line["separated"]]
-    return f"{mark}{points(line['difference'])}{mark}"
+    return f"{mark}{signed(line['difference'])}{mark}"
 
 
 def several(parts: Sequence[str]) -> str:

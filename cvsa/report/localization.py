@@ -30,6 +30,7 @@ from cvsa.report.evaluated import (
     reader,
     rows_table,
     rows_with,
+    several,
     sides,
     told,
     with_differences,
@@ -56,9 +57,11 @@ MORE = {
     "corloc": "CorLoc",
     "part_hit": "parts hit",
     "part_area": "area marked",
+    "fixed": "same for all",
 }
 BOXES = {"iou": "box IoU", "over_50": "over 0.5", "over_75": "over 0.75"}
 THRESHOLD = "threshold_iou"
+ATTENTION, STILL = ("attention_self", "attention_pair"), "attention_fixed"
 IMAGES = "localization.csv"
 COLUMNS = {"iou": "iou", "pointing": "pointing", "energy": "energy"}  # metric -> of that file
 
@@ -81,10 +84,10 @@ def draw(page: Page, runs: Runs) -> None:
         page.table(f"localization_{source}", source_table(table, source, MAIN))
         page.table(f"localization_{source}_more", source_table(table, source, MORE, threshold=True))
         page.table(f"localization_{source}_contrasts", or_dash(contrast_table(found[source])))
-        page.figure(f"localization_{source}.svg", dot_plots(table, source))
     page.table("localization_summary", summary(found))
     page.table("localization_boxes", boxes(table))
     page.text("localization", findings(table, found))
+    page.figure(f"localization_{FINETUNED}.svg", dot_plots(table, FINETUNED))
     page.figure("localization_sources.svg", by_source(table))
     page.figure("localization_parts.svg", parts(table))
     _numbers(page, table, runs)
@@ -133,6 +136,13 @@ def source_table(
     if threshold:
         columns[key(source, THRESHOLD)] = headings[THRESHOLD] = "threshold<br>(IoU)"
     rows = rows_table(table, columns, frozen=source != FINETUNED, show=show)
+    if source in ATTENTION:
+        still = {key(STILL, name): title for name, title in headings.items()}
+        added = rows_table(
+            table, still, frozen=True, show={key(STILL, GAIN): points, key(STILL, THRESHOLD): plain}
+        )
+        added["row"] = "*its mean map,<br>" + added["row"] + "*"
+        rows = pd.concat([rows, added], ignore_index=True)
     lines = []
     for reference, (name, _) in REFERENCES.items():
         found = {metric: mean(table, key(reference, metric)) for metric in headings}
@@ -185,7 +195,7 @@ def findings(table: pd.DataFrame, found: Mapping[str, pd.DataFrame]) -> list[str
             lines.append(f"{FIRST} against {PLAIN}, by every measure on every kind of map. {counted(first)}")
         lines += [_verdict(SOURCES[source], part) for source, part in measured.items()]
         lines.append(_alignment(measured))
-    lines += [*_against_centre(table), _constant(table)]
+    lines += [*_against_centre(table), *_still(table), _constant(table)]
     missing = [name for s, name in SOURCES.items() if not rows_with(table, [key(s, m) for m in MAIN])]
     if missing:
         lines.append(f"Not measured in these runs: {', '.join(missing)}.")
@@ -196,11 +206,11 @@ def _verdict(name: str, part: pd.DataFrame) -> str:
     """By which metrics BYOL+CVSA looks at the bird more than BYOL, by which less."""
     said = {
         "better": f"{FIRST} looks at the bird more than {PLAIN} by",
-        "worse": f"{FIRST} looks at it less than {PLAIN} by",
+        "worse": f"{FIRST} looks at the bird less than {PLAIN} by",
         "open": "Not settled:",
     }
     sentences = told(sides(part, FIRST, PLAIN), said)
-    return f"**{name}**: {sentences}" if sentences else ""
+    return f"**{name[0].upper()}{name[1:]}**: {sentences}" if sentences else ""
 
 
 def _alignment(measured: Mapping[str, pd.DataFrame]) -> str:
@@ -227,12 +237,41 @@ def _against_centre(table: pd.DataFrame) -> list[str]:
         above = []
         for source, name in SOURCES.items():
             found = tables.by_row(table, key(source, metric))["seeds"].to_dict()
-            rows = [named(str(row), source != FINETUNED) for row in found if min(found[row]) > reference]
-            above += [f"{name} ({', '.join(row.split('<br>')[0] for row in rows)})"] if rows else []
+            rows = [_short(str(row), source) for row in found if min(found[row]) > reference]
+            above += [f"{name} ({', '.join(rows)})"] if rows else []
         what = "; ".join(above) if above else "nothing"
         sentences.append(
             f"Above the centred box ({_written(metric, reference)}) by {title}, in every seed: {what}."
         )
+    return sentences
+
+
+def _short(row: str, source: str) -> str:
+    return named(row, source != FINETUNED).split("<br>")[0]
+
+
+def _still(table: pd.DataFrame) -> list[str]:
+    """How much of the maps does not depend on the image; the attention against its own mean map."""
+    shares = []
+    for source, name in SOURCES.items():
+        rows = rows_with(table[table["row"].isin(FEW)], [key(source, "fixed")])
+        each = [f"{_short(r, source)} {percent(mean(table, key(source, 'fixed'), r), 0)}" for r in rows]
+        shares += [f"{name} ({', '.join(each)})"] if each else []
+    sentences = []
+    if shares:
+        sentences.append(f"Same in all images, in percent of the maps' variance: {'; '.join(shares)}.")
+    for source in ATTENTION:
+        pairs = [(f"{key(source, m)}.moving", key(source, m), key(STILL, m)) for m in MAIN]
+        moving = with_differences(table, pairs)
+        for row in rows_with(moving, [name for name, *_ in pairs]):
+            found = [
+                (title, mean(moving, pair[0], row)) for pair, title in zip(pairs, MAIN.values(), strict=True)
+            ]
+            each = [f"{title} {points(value)}" for title, value in found if not np.isnan(value)]
+            sentences.append(
+                f"{row}, {SOURCES[source]}, minus its own mean map over validation birds, which is the same "
+                f"for every image: {several(each)} points."
+            )
     return sentences
 
 
@@ -242,7 +281,7 @@ def _constant(table: pd.DataFrame) -> str:
     for source, name in SOURCES.items():
         for row in rows_with(table, [key(source, "constant")]):
             share = mean(table, key(source, "constant"), row) / mean(table, key(source, "images"), row)
-            found += [f"{name}, {row}, {percent(share)} %"] if share > 0 else []
+            found += [f"{name}, {_short(row, source)}, {percent(share)} %"] if share > 0 else []
     return f"Maps of one value everywhere, which point nowhere: {'; '.join(found)}." if found else ""
 
 

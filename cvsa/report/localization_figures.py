@@ -19,9 +19,11 @@ SOURCES = {
     "cam_finetuned": "Grad-CAM, fine-tuned",
     "cam_probe": "Grad-CAM, linear probe",
     "similarity": "Grad-CAM, similarity",
+    "similarity_centred": "Grad-CAM, centred similarity",
     "norm": "feature norm",
     "attention_self": "attention, image itself",
     "attention_pair": "attention, same class",
+    "attention_fixed": "mean attention",
     "vit": "class token (ViT)",
 }
 FINETUNED = "cam_finetuned"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cvsa.config import PretrainConfig, resolve
+from cvsa.config import DRAWN, PretrainConfig, resolve
 from cvsa.data.habitats import HABITATS
 from cvsa.errors import CVSAError
 from cvsa.records import Record, find_records
@@ -20,14 +20,22 @@ from cvsa.report.pilot_figures import Dial, nothing_to_show, run_curves
 from cvsa.report.pilot_views import PRESET, capital
 from cvsa.report.statistics import t_interval
 
-ROWS = ("BYOL", "BYOL+CVSA")
+UNTRAINED = "Random"
+COMPARED = (("BYOL+CVSA", "BYOL"), ("BYOL", UNTRAINED), ("BYOL+CVSA", UNTRAINED))
+SHORTCUT = Dial("shortcut", "habitat_bias", "habitat_bias", log=False)
 DIALS = (
-    Dial("shortcut", "habitat_bias", "habitat_bias", log=False),
+    SHORTCUT,
     Dial("crop", "crop_scale", "crop_scale", log=True),
     Dial("training", "epochs", "epochs", log=True),
 )
-CLASS, HABITAT, SWAPPED = "probe.linear_test", "probe.habitat_linear", "probe.linear_test_swapped"
-READS = {CLASS: "class", HABITAT: "habitat", SWAPPED: "class, habitat swapped"}
+CLASS, TRAINED, SWAPPED = "probe.linear_test", "probe.linear_val", "probe.linear_test_swapped"
+HABITAT, MOST = "probe.habitat_linear", "probe.habitat_chance"
+READS = {
+    CLASS: "class, no habitat",
+    SWAPPED: "class, habitat swapped",
+    TRAINED: "class, habitat as trained",
+    HABITAT: "habitat",
+}
 LOCAL, CENTRE = "evaluate.localization.", "ref_centre"
 LOOKS = {
     f"{LOCAL}similarity.pointing": "similarity: peak on the bird",
@@ -35,8 +43,8 @@ LOOKS = {
     f"{LOCAL}cam_probe.box_acc": "probe's map: box accuracy",
 }
 UNKNOWN = "No such runs are recorded here."
-CHANCE, BY_CLASS, BY_CENTRE = "guessing", "the class alone", "centred box"
-STYLES = {CHANCE: ":", BY_CLASS: "-.", BY_CENTRE: ":"}
+CHANCE, BY_CLASS, BY_HABITAT, BY_CENTRE = "guessing", "the class alone", "the habitat alone", "centred box"
+STYLES = {CHANCE: ":", BY_CLASS: "-.", BY_HABITAT: "--", BY_CENTRE: ":"}
 
 
 def draw(page: Page, folder: Path) -> None:
@@ -63,9 +71,10 @@ def draw_runs(page: Page, folder: Path) -> None:
     ids = [record.run_id for _, record in records]
     for dial in DIALS:
         part = runs[runs["sweep"] == dial.name]
-        page.figure(f"pilot_{dial.name}.svg", curves(part, [(dial, m, READS[m]) for m in (CLASS, HABITAT)]))
+        page.figure(f"pilot_{dial.name}.svg", curves(part, [(dial, m, title) for m, title in READS.items()]))
         page.table(f"pilot_{dial.name}", dial_table(part, READS, dial))
-        page.text(f"pilot_{dial.name}", findings(part, READS, dial))
+        page.text(f"pilot_{dial.name}", findings(part, READS, dial, separated=True) or [UNKNOWN])
+        page.text(f"pilot_{dial.name}_all", findings(part, READS, dial) or [UNKNOWN])
         page.table(f"pilot_{dial.name}_looks", dial_table(part, LOOKS, dial))
         page.text(f"pilot_{dial.name}_looks", findings(part, LOOKS, dial) or [UNKNOWN])
     # Two measures: more would be too small to read on a phone. The tables have all.
@@ -77,24 +86,31 @@ def draw_runs(page: Page, folder: Path) -> None:
     page.number("pilot.seeds", str(runs["seed"].nunique()), ids)
     page.number("pilot.trained", str(sum(record.kind == "pretrain" for _, record in records)), ids)
     page.number("pilot.hours", f"{sum(record.seconds for _, record in records) / 3600:.1f}", ids)
-    page.number("pilot.chance", f"{percent(1 / base['num_classes'], 0)} %")
     page.number("pilot.habitats", str(len(HABITATS)))
 
 
 def runs_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
-    """Lines of ``tables.long_table`` of second stages, with the dials of their pre-training.
+    """Lines of ``tables.long_table`` of second stages and of untrained networks, with the dials.
 
     Returns:
-        Also the columns trained (run id of the pre-training), habitat_bias, crop_scale, epochs, classes.
+        Also the columns trained (run id of the pre-training, of an untrained network its own), habitat_bias,
+        crop_scale and epochs (of the pre-training, NaN where there was none), classes (how many, NaN for
+        photographs).
     """
     found = list(records)
     configs = {record.run_id: record.config for _, record in found if record.kind == "pretrain"}
+    for _, record in found:
+        if record.row == UNTRAINED:  # its epochs are none of pre-training
+            names = (SHORTCUT.field, "num_classes", "dataset")
+            configs[record.run_id] = {name: record.config[name] for name in names}
     parent = {r.run_id: next((i for i in (r.run_id, *r.parents) if i in configs), "") for _, r in found}
     table = tables.long_table(found)
     table = table.assign(trained=table["run_id"].map(parent)).query("trained != ''")
-    for name in (*(dial.field for dial in DIALS), "num_classes"):
-        table[name] = table["trained"].map({run: config.get(name) for run, config in configs.items()})
-    return table
+    for name in (dial.field for dial in DIALS):
+        values = {run: config.get(name) for run, config in configs.items()}
+        table[name] = table["trained"].map(values).astype(float)
+    classes = {run: c["num_classes"] for run, c in configs.items() if c["dataset"] in DRAWN}
+    return table.assign(classes=table["trained"].map(classes).astype(float))
 
 
 def along_dials(runs: pd.DataFrame, base: Mapping[str, Any]) -> pd.DataFrame:
@@ -106,7 +122,8 @@ def along_dials(runs: pd.DataFrame, base: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns:
         Lines of runs with the columns sweep (the dial's name) and at (its value); a run at all usual values
-        belongs to every dial that is varied for its row.
+        belongs to every dial that is varied for its row. An untrained network has a line for every value of
+        the dials of training, which mean nothing to it.
     """
     parts = []
     for dial in DIALS:
@@ -114,7 +131,13 @@ def along_dials(runs: pd.DataFrame, base: Mapping[str, Any]) -> pd.DataFrame:
         usual = np.logical_and.reduce([np.isclose(runs[name], base[name]) for name in others])
         part = runs[usual]
         varied = part.groupby("row")[dial.field].transform("nunique") > 1
-        parts.append(part[varied].assign(sweep=dial.name, at=part.loc[varied, dial.field].astype(float)))
+        parts.append(part[varied].assign(sweep=dial.name, at=part.loc[varied, dial.field]))
+        untrained = runs[runs["row"] == UNTRAINED].assign(sweep=dial.name)
+        if dial is SHORTCUT:
+            parts.append(untrained.assign(at=untrained[dial.field]))
+        else:
+            same = untrained[np.isclose(untrained[SHORTCUT.field], base[SHORTCUT.field])]
+            parts += [same.assign(at=value) for value in sorted(parts[-1]["at"].unique())]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -122,22 +145,24 @@ def references(runs: pd.DataFrame, dial: Dial, metric: str) -> dict[str, pd.Seri
     """What a metric has to be compared with at each value of a dial.
 
     Guessing: one class of many, or the most frequent habitat. The class alone: how often the habitat is right
-    if one knows the class, and guesses its own habitat or, where that is rarer, another. Centred box: the
-    same metric of a box that looks at nothing.
+    if one knows the class, and guesses its own habitat or, where that is rarer, another; the habitat alone:
+    likewise the class, where each has a habitat of its own. Centred box: the same metric of a box that looks
+    at nothing.
     """
     part = runs[runs["sweep"] == dial.name]
+    classes = part["classes"].max()  # NaN for photographs
 
     def along(name: str) -> pd.Series[Any]:
         chosen = part[part["metric"] == name]
         return chosen.groupby("at")["value"].mean()
 
-    values = sorted(part["at"].unique())
-    if metric in (CLASS, SWAPPED):
-        return {CHANCE: pd.Series(1 / part["num_classes"].iloc[0], index=values)}
+    bias = part.groupby("at")["habitat_bias"].first()
+    alone = bias.clip(lower=(1 - bias) / (len(HABITATS) - 1))
     if metric == HABITAT:
-        bias = part.groupby("at")["habitat_bias"].first()
-        alone = bias.clip(lower=(1 - bias) / (len(HABITATS) - 1))
-        return {CHANCE: along("probe.habitat_chance"), BY_CLASS: alone}
+        return {CHANCE: along(MOST), BY_CLASS: alone}
+    if metric in READS:
+        guess = {CHANCE: pd.Series(1 / classes, index=bias.index)} if classes > 0 else {}
+        return guess | ({BY_HABITAT: alone} if metric == TRAINED and classes <= len(HABITATS) else {})
     centre = along(f"{LOCAL}{CENTRE}.{metric.rpartition('.')[2]}")
     return {BY_CENTRE: centre} if len(centre) else {}
 
@@ -151,10 +176,15 @@ def curves(runs: pd.DataFrame, panels: Iterable[tuple[Dial, str, str]]) -> Figur
     return run_curves(runs, panels, lambda dial, metric: references(runs, dial, metric), STYLES)
 
 
+def _turned(runs: pd.DataFrame, dial: Dial) -> pd.DataFrame:
+    """The runs along a dial, without those it means nothing to."""
+    return runs[(runs["sweep"] == dial.name) & ((runs["row"] != UNTRAINED) | (dial is SHORTCUT))]
+
+
 def dial_table(runs: pd.DataFrame, titles: Mapping[str, str], dial: Dial) -> pd.DataFrame:
     """A line for each row and value of a dial: mean, interval and seeds of each metric, in percent."""
     lines = []
-    for row, part in runs[runs["sweep"] == dial.name].groupby("row"):
+    for row, part in _turned(runs, dial).groupby("row"):
         for value, at in part.groupby("at"):
             found = {title: tables.by_row(at, metric) for metric, title in titles.items()}
             if any(len(summary) for summary in found.values()):
@@ -168,12 +198,11 @@ def changes(runs: pd.DataFrame, titles: Mapping[str, str], dial: Dial) -> pd.Dat
 
     Returns:
         Columns metric (its title), row, low_at, high_at, first, last (means), each (differences, one per
-        seed), steps ("up" or "down" where every seed goes that way at every step, else "").
+        seed), steps ("up" or "down" where every seed goes that way at each of several steps, else "").
     """
-    lines = []
+    lines, turned = [], _turned(runs, dial)
     for metric, title in titles.items():
-        chosen = runs[(runs["sweep"] == dial.name) & (runs["metric"] == metric)]
-        for row, part in chosen.groupby("row"):
+        for row, part in turned[turned["metric"] == metric].groupby("row"):
             wide = part.pivot(index="seed", columns="at", values="value").dropna()
             if not len(wide) or wide.shape[1] < 2:
                 continue
@@ -182,30 +211,37 @@ def changes(runs: pd.DataFrame, titles: Mapping[str, str], dial: Dial) -> pd.Dat
                 "metric": title, "row": row, "low_at": wide.columns[0], "high_at": wide.columns[-1],
                 "first": wide.iloc[:, 0].mean(), "last": wide.iloc[:, -1].mean(),
                 "each": (wide.iloc[:, -1] - wide.iloc[:, 0]).tolist(),
-                "steps": "up" if (step > 0).all() else "down" if (step < 0).all() else "",
+                "steps": _way(step),
             })  # fmt: skip
     return pd.DataFrame(lines)
 
 
+def _way(steps: np.ndarray) -> str:
+    """Of the steps of each seed (seeds, values - 1)."""
+    if steps.shape[1] < 2:
+        return ""
+    return "up" if (steps > 0).all() else "down" if (steps < 0).all() else ""
+
+
 def between_rows(runs: pd.DataFrame, titles: Mapping[str, str], dial: Dial) -> pd.DataFrame:
-    """The last of ROWS against the first at each value of a dial, over the seeds and values both have.
+    """Rows against each other over the values of a dial and the seeds that both have.
 
     Returns:
-        Columns metric (its title), least, most (mean difference at the values), each (mean over the values,
-        one per seed).
+        Columns metric (its title), row, against, least, most (mean difference at the values), each (mean over
+        the values, one per seed).
     """
-    lines = []
+    lines, turned = [], _turned(runs, dial)
     for metric, title in titles.items():
-        chosen = runs[(runs["sweep"] == dial.name) & (runs["metric"] == metric)]
+        chosen = turned[turned["metric"] == metric]
         wide = chosen.pivot(index=["seed", "at"], columns="row", values="value")
-        if not set(ROWS) <= set(wide):
-            continue
-        difference = (wide[ROWS[-1]] - wide[ROWS[0]]).unstack("at").dropna()
-        if len(difference):
-            at = difference.mean()
-            each = difference.mean(axis=1).tolist()
-            lines.append({"metric": title, "least": at.min(), "most": at.max(), "each": each})
-    return pd.DataFrame(lines)
+        for row, against in COMPARED:
+            if not {row, against} <= set(wide):
+                continue
+            difference = (wide[row] - wide[against]).unstack("at").dropna()
+            if len(difference):
+                at, each = difference.mean(), difference.mean(axis=1).tolist()
+                lines.append((title, row, against, at.min(), at.max(), each))
+    return pd.DataFrame(lines, columns=["metric", "row", "against", "least", "most", "each"])
 
 
 def judged(differences: list[float]) -> tuple[str, bool]:
@@ -218,41 +254,61 @@ def judged(differences: list[float]) -> tuple[str, bool]:
     return f"{mean}, interval over seeds {interval(*spread, points)}, {verdict}", excludes
 
 
-def findings(runs: pd.DataFrame, titles: Mapping[str, str], dial: Dial) -> list[str]:
-    """What happens along a dial, in sentences; empty where nothing was recorded."""
-    sentences = []
+def findings(runs: pd.DataFrame, titles: Mapping[str, str], dial: Dial, separated: bool = False) -> list[str]:
+    """What happens along a dial, in sentences; empty where nothing was recorded.
+
+    Args:
+        runs: of :func:`along_dials`.
+        titles: metric -> title.
+        dial: which.
+        separated: tell only those whose interval over seeds excludes zero, and count the others.
+    """
+    told = []
     for line in changes(runs, titles, dial).to_dict("records"):
+        words, excludes = judged(line["each"])
         way = f"; {line['steps']} at every step in every seed" if line["steps"] else ""
-        sentences.append(
+        told.append((
             f"{capital(line['metric'])}, {line['row']}: {percent(line['first'])} % at {dial.label} "
-            f"{line['low_at']:g}, {percent(line['last'])} % at {line['high_at']:g}; "
-            f"{judged(line['each'])[0]}{way}."
-        )
+            f"{line['low_at']:g}, {percent(line['last'])} % at {line['high_at']:g}; {words}{way}.",
+            excludes,
+        ))  # fmt: skip
     for line in between_rows(runs, titles, dial).to_dict("records"):
-        sentences.append(
-            f"{capital(line['metric'])}, {ROWS[-1]} against {ROWS[0]}: between {points(line['least'])} and "
-            f"{points(line['most'])} points at the values of {dial.label}; on average "
-            f"{judged(line['each'])[0]}."
-        )
-    return sentences
+        words, excludes = judged(line["each"])
+        told.append((
+            f"{capital(line['metric'])}, {line['row']} against {line['against']}: {words}, on average over "
+            f"the values of {dial.label} (at each, {points(line['least'])} to {points(line['most'])}).",
+            excludes,
+        ))  # fmt: skip
+    if not separated or not told:
+        return [sentence for sentence, _ in told]
+    clear = [sentence for sentence, excludes in told if excludes]
+    return [*clear, f"Of {len(told)} changes and differences {len(told) - len(clear)} are not separated."]
 
 
 def reads(runs: pd.DataFrame) -> list[str]:
     """Is the background in the features, where the class tells least about it; and how much to trust this."""
-    dial = DIALS[0]
-    part = runs[runs["sweep"] == dial.name]
+    part = runs[(runs["sweep"] == SHORTCUT.name) & runs["metric"].isin([HABITAT, MOST])]
     lowest = part[part["at"] == part["at"].min()]
+    wide = lowest.pivot(index="seed", columns=["metric", "row"], values="value")
     sentences = []
-    for row, lines in lowest.groupby("row"):
-        wide = lines.pivot(index="seed", columns="metric", values="value")
-        if {HABITAT, "probe.habitat_chance"} <= set(wide):
-            told, excludes = judged((wide[HABITAT] - wide["probe.habitat_chance"]).tolist())
-            verdict = "The habitat is in the features" if excludes else "Not separated from guessing"
-            sentences.append(
-                f"{row} at {dial.label} {lowest['at'].iloc[0]:g}, where the class tells least of it: "
-                f"the habitat is read in {percent(wide[HABITAT].mean())} %, guessed in "
-                f"{percent(wide['probe.habitat_chance'].mean())} %; {told}. {verdict}."
-            )
+    for row in sorted(lowest["row"].unique()):
+        read = wide[[(HABITAT, row), (MOST, row)]].dropna()
+        if not len(read):
+            continue
+        values, guessed = read[HABITAT, row], read[MOST, row]
+        words, excludes = judged((values - guessed).tolist())
+        verdict = "The habitat is in the features" if excludes else "Not separated from guessing"
+        sentences.append(
+            f"{row} at {SHORTCUT.label} {lowest['at'].iloc[0]:g}: the habitat is read in "
+            f"{percent(values.mean())} %, guessed in {percent(guessed.mean())} %; {words}. "
+            f"{verdict if len(read) > 1 else 'One seed settles nothing'}."
+        )
+        if row != UNTRAINED and (HABITAT, UNTRAINED) in wide:
+            more = (values - wide[HABITAT, UNTRAINED]).dropna().tolist()
+            if more:
+                sentences.append(
+                    f"{row} against {UNTRAINED}, which is not trained at all: {judged(more)[0]}."
+                )
     tested = [
         judged(each)[1]
         for dial in DIALS
@@ -262,7 +318,7 @@ def reads(runs: pd.DataFrame) -> list[str]:
     ]
     return [
         *sentences,
-        f"Of {len(tested)} changes and differences told in this chapter, {sum(tested)} have an interval over "
-        f"the {runs['seed'].nunique()} seeds that excludes zero. Nothing is corrected for their number: at "
-        f"95 %, {0.05 * len(tested):.1f} would by chance.",
+        f"Of {len(tested)} changes and differences along the dials, {sum(tested)} have an interval over the "
+        f"{runs['seed'].nunique()} seeds that excludes zero. Nothing is corrected for their number: at 95 %, "
+        f"{0.05 * len(tested):.1f} would by chance.",
     ]

@@ -200,7 +200,7 @@ def run_curves(
             axis.plot(values.index, 100 * values, color="#333333", linestyle=styles[label], linewidth=1.2)
             labels[label] = styles[label]
         _ticks(axis, sorted(part["at"].unique()), dial.log)
-        _finish(axis, title, dial.label)
+        _finish(axis, f"{title}, %", dial.label)
     rows = sorted(set(runs["row"]))
     _legend(figure, [
         *(_key(color=colour(row), marker="o", label=row) for row in rows),

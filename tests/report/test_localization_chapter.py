@@ -110,6 +110,28 @@ def test_a_map_that_a_row_does_not_have_leaves_it_out(table: pd.DataFrame) -> No
     assert source_table(table, "vit", MAIN)["row"].tolist() == rows[1:]
 
 
+def test_attention_stands_beside_its_own_mean_map(tmp_path: Path) -> None:
+    runs = []
+    for folder, record in make(tmp_path, rows=("BYOL", "BYOL+CVSA")):
+        still = {
+            name.replace("attention_self", "attention_fixed"): value + 0.1
+            for name, value in record.metrics.items()
+            if "attention_self" in name
+        }
+        fixed = {"localization.attention_self.fixed": 0.94} if still else {}
+        runs.append((folder, record.model_copy(update={"metrics": record.metrics | still | fixed})))
+    table = with_gain(evaluations(runs))
+    rows = source_table(table, "attention_self", MAIN)["row"].tolist()
+    assert rows[:3] == ["BYOL+CVSA", "*its mean map,<br>BYOL+CVSA*", "*centred box*"]
+    told = findings(table, found(table))
+    assert (
+        "Same in all images, in percent of the maps' variance: attention, image itself (BYOL+CVSA 94)."
+        in told
+    )
+    line = next(line for line in told if "minus its own mean map" in line)
+    assert line.startswith("BYOL+CVSA, attention, image itself, minus") and "mask IoU -10.0" in line
+
+
 def test_without_references_and_metrics_there_are_dashes(tmp_path: Path) -> None:
     _, record = make(tmp_path, (0,), ("BYOL",))[0]
     some = {k: v for k, v in record.metrics.items() if k == "localization.norm.pointing"}
@@ -144,8 +166,8 @@ def test_findings_say_by_what_more_and_by_what_less(table: pd.DataFrame) -> None
     line = next(line for line in told if line.startswith("**Grad-CAM, fine-tuned**"))
     assert line == (
         "**Grad-CAM, fine-tuned**: BYOL+CVSA looks at the bird more than BYOL by BoxAcc (+20.0), PxAP "
-        "(+20.0) and mask IoU (+20.0) over seeds. BYOL+CVSA looks at it less than BYOL by energy inside "
-        "(-20.0) over seeds. Not settled: pointing game (+0.0) and parts over chance (+0.0)."
+        "(+20.0) and mask IoU (+20.0) over seeds. BYOL+CVSA looks at the bird less than BYOL by energy "
+        "inside (-20.0) over seeds. Not settled: pointing game (+0.0) and parts over chance (+0.0)."
     )
     assert any(
         line.startswith("BYOL+CVSA against BYOL+SS, thus what the alignment adds, of 24") for line in told
@@ -154,7 +176,8 @@ def test_findings_say_by_what_more_and_by_what_less(table: pd.DataFrame) -> None
     assert "(45.0) by mask IoU, in every seed: Grad-CAM, fine-tuned (BYOL+CVSA);" in centre[3]
     assert centre[4].endswith("in every seed: nothing.")
     assert not any(line.startswith("Maps of one value") for line in told)
-    assert told[-1] == "Not measured in these runs: attention, same class, class token (ViT)."
+    missing = "Grad-CAM, centred similarity, attention, same class, mean attention, class token (ViT)."
+    assert told[-1] == f"Not measured in these runs: {missing}"
 
 
 def test_figures_have_every_seed_and_the_references(table: pd.DataFrame) -> None:

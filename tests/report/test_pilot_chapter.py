@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from tests_support import example_record
 
-from cvsa.config import PretrainConfig, resolve
+from cvsa.config import PretrainConfig, ProbeConfig, resolve
 from cvsa.data.datasets import load_splits
 from cvsa.errors import CVSAError
 from cvsa.evaluation.pilot import view_curves, write_views
@@ -23,6 +27,7 @@ from cvsa.report.pilot import (
     HABITAT,
     LOOKS,
     READS,
+    TRAINED,
     along_dials,
     between_rows,
     changes,
@@ -66,8 +71,8 @@ def make(folder: Path, seeds: tuple[int, ...] = (0, 1), evaluated: bool = True) 
             better = 0.1 if row == "BYOL+CVSA" else 0.0
             value = 0.5 - 0.3 * config.habitat_bias + 0.01 * config.epochs + better + 0.01 * seed
             probed = {
-                "linear_test": value, "linear_test_swapped": value / 2, "habitat_chance": 0.12,
-                "habitat_linear": 0.3 + 0.5 * config.habitat_bias + 0.02 * seed,
+                "linear_test": value, "linear_test_swapped": value / 2, "linear_val": 0.6,
+                "habitat_chance": 0.12, "habitat_linear": 0.3 + 0.5 * config.habitat_bias + 0.02 * seed,
             }  # fmt: skip
             looked = {
                 "localization.similarity.pointing": 0.4 + better, "localization.norm.energy": 0.3,
@@ -83,6 +88,18 @@ def make(folder: Path, seeds: tuple[int, ...] = (0, 1), evaluated: bool = True) 
                 )  # fmt: skip
                 write_record(record, folder / kind / name)
                 number += 1
+
+
+def make_untrained(folder: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
+    """Networks without training: the habitat is read as well everywhere, the class not at all."""
+    for number, (seed, bias) in enumerate((seed, bias) for seed in seeds for bias in BIASES):
+        config = resolve(ProbeConfig, preset="pilot", row="Random", seed=seed, habitat_bias=bias)
+        metrics = {"linear_test": 0.1, "habitat_linear": 0.3 + 0.01 * seed, "habitat_chance": 0.12}
+        record = example_record(
+            kind="probe", run_id=f"{number + 900:012x}", row="Random", seed=seed, preset="pilot",
+            config=config.model_dump(mode="json"), metrics=metrics,
+        )  # fmt: skip
+        write_record(record, folder / "probe" / f"random-{number}")
 
 
 @pytest.fixture
@@ -104,15 +121,18 @@ def test_a_dial_has_the_runs_that_differ_in_nothing_else(runs: pd.DataFrame) -> 
 
 
 def test_changes_are_paired_over_seeds_and_told_with_their_interval(runs: pd.DataFrame) -> None:
-    line = changes(runs, READS, SHORTCUT).query("metric == 'class' and row == 'BYOL'").iloc[0]
+    line = changes(runs, READS, SHORTCUT).query("metric == 'class, no habitat' and row == 'BYOL'").iloc[0]
     assert (line["low_at"], line["high_at"], line["steps"]) == (0.1, 1.0, "down")
     assert line["each"] == pytest.approx([-0.27, -0.27])
     told = findings(runs, READS, SHORTCUT)
-    assert told[0].startswith("Class, BYOL: 67.5 % at habitat_bias 0.1, 40.5 % at 1; -27.0 points, interval")
+    assert told[0].startswith(
+        "Class, no habitat, BYOL: 67.5 % at habitat_bias 0.1, 40.5 % at 1; -27.0 points, interval"
+    )
     assert told[0].endswith("which excludes zero; down at every step in every seed.")
-    other = between_rows(runs, READS, SHORTCUT).set_index("metric").loc["class"]
+    other = between_rows(runs, READS, SHORTCUT).set_index("metric").loc["class, no habitat"]
     assert (other["least"], other["most"]) == pytest.approx((0.1, 0.1))
-    assert any(line.startswith("Class, BYOL+CVSA against BYOL: between +10.0 and +10.0") for line in told)
+    between = "Class, no habitat, BYOL+CVSA against BYOL: +10.0 points, interval over seeds"
+    assert any(line.startswith(between) for line in told)
     assert not any("against" in line for line in findings(runs, READS, CROP))
 
 
@@ -143,6 +163,10 @@ def test_references_are_what_guessing_and_the_class_alone_give(runs: pd.DataFram
     assert habitat["the class alone"].tolist() == pytest.approx([0.1, 0.8, 1.0])
     assert references(runs, CROP, HABITAT)["the class alone"].tolist() == [0.8, 0.8]
     assert references(runs, TRAINING, CLASS)["guessing"].tolist() == [0.1, 0.1]
+    assert references(runs, SHORTCUT, TRAINED)["the habitat alone"].tolist() == pytest.approx([0.1, 0.8, 1.0])
+    many = references(runs.assign(classes=200.0), TRAINING, TRAINED)
+    assert list(many) == ["guessing"] and many["guessing"].tolist() == [0.005, 0.005]
+    assert references(runs.assign(classes=np.nan), TRAINING, TRAINED) == {}  # photographs
     pointing, energy, box = LOOKS
     assert references(runs, CROP, pointing)["centred box"].tolist() == [0.7, 0.7]
     assert references(runs, CROP, energy)["centred box"].tolist() == [0.33, 0.33]
@@ -163,7 +187,7 @@ def test_curves_show_every_seed_the_means_and_the_references(runs: pd.DataFrame)
 def test_the_table_has_every_seed_and_a_dash_for_what_is_missing(runs: pd.DataFrame) -> None:
     table = dial_table(runs, READS, CROP)
     assert table["row"].tolist() == ["BYOL,<br>crop_scale<br>0.08", "BYOL,<br>crop_scale<br>0.2"]
-    assert "46.0, 47.0" in table["class"].iloc[0]
+    assert "46.0, 47.0" in table["class,<br>no<br>habitat"].iloc[0]
     looked = dial_table(runs, LOOKS, CROP)
     assert looked.iloc[0, 1].startswith("**40.0**") and looked.iloc[0, 3] == "–"
 
@@ -175,9 +199,9 @@ def test_the_page_is_whole_with_and_without_evaluations(evaluated: bool, tmp_pat
     draw_runs(page, tmp_path / "pilot")
     dials = [f"pilot_{dial.name}" for dial in DIALS]
     wanted = {f"figures/{name}.svg" for name in (*dials, "pilot_looks")} | {"text/pilot_reads.md"}
-    wanted |= {
-        f"{kind}/{name}{end}.md" for kind in ("tables", "text") for name in dials for end in ("", "_looks")
-    }
+    for name in dials:
+        wanted |= {f"{kind}/{name}{end}.md" for kind in ("tables", "text") for end in ("", "_looks")}
+        wanted.add(f"text/{name}_all.md")
     made = {path.relative_to(page.folder).as_posix() for path in page.folder.rglob("*") if path.is_file()}
     assert made == wanted
     text = (page.folder / "text" / "pilot_shortcut_looks.md").read_text()
@@ -189,7 +213,32 @@ def test_one_seed_is_told_as_one(tmp_path: Path) -> None:
     make(tmp_path, seeds=(0,))
     runs = along_dials(runs_table(find_records(tmp_path)), BASE)
     assert all("in one seed" in line for line in findings(runs, READS, SHORTCUT))
-    assert ", 0 have an interval" in reads(runs)[-1]
+    assert ", 0 have an interval" in reads(runs)[-1] and reads(runs)[0].endswith("One seed settles nothing.")
+
+
+def test_an_untrained_network_is_the_measure_of_what_was_learnt(tmp_path: Path) -> None:
+    make(tmp_path)
+    make_untrained(tmp_path)
+    runs = along_dials(runs_table(find_records(tmp_path)), BASE)
+    untrained = runs[(runs["row"] == "Random") & (runs["metric"] == HABITAT)]
+    values = {sweep: sorted(part["at"].unique()) for sweep, part in untrained.groupby("sweep")}
+    assert values == {"shortcut": [0.1, 0.8, 1.0], "crop": [0.08, 0.2], "training": [5, 20]}
+    told = reads(runs)
+    # 35 and 37 against 30 and 31.
+    assert told[1].startswith("BYOL against Random, which is not trained at all: +5.5 points")
+    assert any(line.startswith("Random at habitat_bias 0.1") for line in told)
+    assert any("BYOL against Random" in line for line in findings(runs, READS, SHORTCUT))
+    assert not any("Random" in line for line in findings(runs, READS, TRAINING))
+    assert len(dial_table(runs, READS, CROP)) == 2  # it has no crops
+    figure = curves(runs, [(TRAINING, HABITAT, "habitat")])
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == ["BYOL", "BYOL+CVSA", "Random"]
+
+
+def test_only_what_is_separated_is_told_and_the_rest_is_counted(runs: pd.DataFrame) -> None:
+    told = findings(runs, READS, SHORTCUT, separated=True)
+    everything = findings(runs, READS, SHORTCUT)
+    assert all("which excludes zero" in line for line in told[:-1])
+    assert told[-1].startswith(f"Of {len(everything)} changes") and len(told) - 1 < len(everything)
 
 
 def test_no_records_are_refused(tmp_path: Path) -> None:
@@ -236,3 +285,44 @@ def test_everything_is_drawn_by_one_call(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(pilot, "draw_runs", lambda *_: called.append("runs"))
     pilot.draw(Page(tmp_path), tmp_path)
     assert called == ["views", "runs"]
+
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "pilot.ipynb"
+
+
+def papermill(target: Path, yaml: str, **given: object) -> subprocess.CompletedProcess[str]:
+    flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "-y", yaml, *flags]
+    return subprocess.run(
+        [*command, str(NOTEBOOK), str(target)],
+        capture_output=True, text=True, check=False, cwd=target.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def outputs(notebook: Path) -> list[dict[str, Any]]:
+    cells = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+    return [output for cell in cells for output in cell.outputs]
+
+
+def test_the_notebook_trains_along_a_dial_and_tells_what_is_read(tmp_path: Path) -> None:
+    yaml = "{rows: [Random, BYOL], habitat_biases: [0.1, 1.0], crop_scales: [], epochs: [2], scales: []}"
+    size = {"train_images": 50, "val_images": 20, "test_images": 20, "bank_size": 32, "image_size": 32}
+    result = papermill(tmp_path / "a.ipynb", yaml, out=tmp_path / "runs", **size)
+    assert result.returncode == 0, result.stderr[-2000:]
+    names = {path.name for path in (tmp_path / "runs" / "probe").iterdir()}
+    assert names == {f"{row}-s0{end}" for row in ("byol", "random") for end in ("", "-habitat_bias1.0")}
+    shown = outputs(tmp_path / "a.ipynb")
+    assert sum("image/png" in output.get("data", {}) for output in shown) == 2  # pairs of views, curves
+    told = "".join(output.get("text", "") for output in shown)
+    assert "Habitat, BYOL" in told and "in one seed" in told
+
+
+def test_the_notebook_measures_the_views_of_a_folder(photographs: Path, tmp_path: Path) -> None:
+    given = {"dataset": "folder", "root": photographs, "repeats": 2, "bank_size": 32, "image_size": 32}
+    result = papermill(tmp_path / "a.ipynb", "{rows: [], scales: [0.08, 0.5]}", out=tmp_path / "out", **given)
+    assert result.returncode == 0, result.stderr[-2000:]
+    (found,) = (tmp_path / "out").iterdir()
+    assert found.name == f"views-{photographs.name}.csv"
+    curves = pd.read_csv(found)
+    assert set(curves["scale"]) == {0.08, 0.5} and curves["value"].between(0, 1).all()
