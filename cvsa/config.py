@@ -352,6 +352,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage1": {"dataset": "synthscenes", "data_seed": 0},
         "finetune": {"epochs": 20, "lr": 0.1, "batch_size": 50},
         "probe": {},
+        "evaluate": {"images": 300},
     },
     "long": {
         "about": "the tiny preset trained longer: made once, committed as records",

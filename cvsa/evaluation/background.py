@@ -246,7 +246,7 @@ def background_metrics(predict: Predict, given: Backgrounds, batch: int = 250) -
         metrics["background_ceiling"] = ceiling(given.kin[given.labels], given.labels)
         metrics["follows"] = float((given.kin[decided["random_class"]] == given.shown).mean())
         wrong = decided["random_class"] != given.labels
-        belong = (given.kin[None] == given.shown[:, None]).sum(axis=1)  # classes of the shown background, (n,)
+        belong = (given.kin[None] == given.shown[:, None]).sum(axis=1)  # (n,) classes it belongs to
         metrics["follows_chance"] = float((wrong * belong).mean() / (given.classes - 1))
     frame = pd.DataFrame({"image": given.index, "label": given.labels, "shown": given.shown, **decided})
     return Effects(metrics, frame, given.counts, given.unavailable)

@@ -56,7 +56,8 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
 
     Returns:
         Columns kind, row, stage1 and stage2 (rows, "none" where there was no such stage), seed, scale and lr
-        (of the pre-training), labels (share of them that a fine-tuning used, else 1), metric ("kind.name"), value, run_id, folder.
+        (of the pre-training), labels (share of them that a fine-tuning used, else 1), metric ("kind.name"),
+        value, run_id, folder.
     """
     lines = []
     found = list(records)
