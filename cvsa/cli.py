@@ -134,9 +134,7 @@ def report(preset: str) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Every part, the slow ones too.")
 @click.option("--parts", help="What is measured, with commas between.  [default: all but the slow ones]")
-@click.option(
-    "--pretrained", type=click.Path(path_type=Path), help="Where the run that RUN started from is."
-)
+@click.option("--pretrained", type=click.Path(path_type=Path), help="Where the run that RUN started from is.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the record.  [default: below runs/]")
 def evaluate(
     run: Path, everything: bool, parts: str | None, pretrained: Path | None, out: Path | None
@@ -152,6 +150,21 @@ def evaluate(
         raise click.UsageError("--all and --parts exclude each other.")
     for line in evaluate_run(run, "all" if everything else parts, pretrained, out):
         click.echo(line)
+
+
+@main.command()
+@click.option("--preset", default="tiny", show_default=True, help="Size, see `cvsa presets`.")
+@click.option("--row", default="BYOL+CVSA", show_default=True, help="A row with alignment, see `cvsa rows`.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Its seed.")
+@click.option("--out", default="results/attention", show_default=True, type=click.Path(path_type=Path))
+def watch(preset: str, row: str, seed: int, out: Path) -> None:
+    """Train once and keep the alignment's attention after every epoch, for the book's interactive figure."""
+    from cvsa.config import PretrainConfig, resolve
+    from cvsa.evaluation.snapshots import FILE, attention_over_training
+
+    config = resolve(PretrainConfig, row=row, preset=preset, seed=seed)
+    frames = attention_over_training(config, out, range(config.epochs + 1))
+    click.echo(f"{frames.row}: attention after {len(frames.epochs)} epochs in {out / FILE}")
 
 
 main.add_command(data)

@@ -95,7 +95,7 @@ def gallery(
     for title, words in written.items():
         if title not in maps or len(words) != count:
             raise CVSAError(f"Marks {title!r}: {len(words)} for {count} images and rows {', '.join(maps)}.")
-    truth = [np.zeros((0, 4))] * count if boxes is None else [np.reshape(box, (-1, 4)) for box in boxes]
+    truth = [np.zeros((0, 4))] * count if boxes is None else [np.asarray(box).reshape(-1, 4) for box in boxes]
 
     columns = min(columns or count, count)
     width = columns * CELL + 2 * MARGIN

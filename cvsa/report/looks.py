@@ -29,6 +29,7 @@ from cvsa.report.interactive import attention_page, birds_bank, swap_page
 from cvsa.report.page import Page, percent
 from cvsa.training.runtime import Runtime
 
+ATTENTION_FOLDER = "attention"  # below results/, made by `cvsa watch`
 SHOWN, SEED = 5, 11  # images of a gallery; nobody looked at other seeds
 IMAGES = 100  # by which the galleries' thresholds are chosen
 CLASSIFIER, ATTENTION = "cam_finetuned", "attention_self"

@@ -18,12 +18,13 @@ from cvsa.errors import CVSAError
 from cvsa.grid import Ablation, load_grid
 from cvsa.provenance import commit
 from cvsa.records import RECORD, Record, atomic_write, find_records, read_record
-from cvsa.report import paper, photographs, pictures, saliency, tables
+from cvsa.report import background, localization, looks, paper, photographs, pictures, pilot, saliency, tables
 from cvsa.report.figures import curves, scale_lines, seeds_and_intervals, use_house_style
 from cvsa.report.page import Page, cell, contrast_table, percent, points
 
 LONG = "long"
 SWEEP = "sweep"
+ABLATIONS = ("scale", "labels")  # that the book shows of the live preset
 
 
 def draw(preset: str, root: Path) -> None:
@@ -38,9 +39,10 @@ def draw(preset: str, root: Path) -> None:
     """
     use_house_style()
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
-    if "scale" not in grid.ablations:
+    missing = [name for name in ABLATIONS if name not in grid.ablations]
+    if missing:
         raise CVSAError(
-            f"The book needs a scale ablation, which preset {preset!r} lacks in workflow/grid.yaml. "
+            f"The book needs the ablation {missing[0]!r}, which {preset!r} lacks in workflow/grid.yaml. "
             "Take tiny, or run the preset with --no-report."
         )
     live = root / "book" / "results" / preset
@@ -65,6 +67,11 @@ def draw(preset: str, root: Path) -> None:
     for folder in photographs.photograph_presets(root / "results"):
         photographs.photographs(page, folder)
     saliency.draw(page, root / "results" / saliency.PRESET)
+    pilot.draw(page, root / "results" / pilot.PRESET)
+    localization.draw(page, runs)
+    background.draw(page, runs)
+    looks.draw(page, live, resolve(PretrainConfig, preset=preset), root / "results" / looks.ATTENTION_FOLDER)
+    looks.labels(page, runs, grid.ablations["labels"])
     _provenance(page, runs)
     atomic_write(page.folder / "numbers.json", json.dumps(page.numbers, indent=1, sort_keys=True))
     atomic_write(

@@ -60,7 +60,7 @@ function draw(frame, bird, strip) {
   context.putImageData(image, 0, 0);
   const [within, beyond] = ends(frame, bird).map((mean) => mean.toFixed(2));
   canvas.setAttribute("aria-label", `attention of bird ${bird + 1}: ${within} inside of the mask, ${beyond} outside`);
-  canvas.nextElementSibling.textContent = `in ${within}, out ${beyond}`;
+  canvas.nextElementSibling.textContent = `in\u00a0${within} out\u00a0${beyond}`;
 }
 
 function update(strip) {
