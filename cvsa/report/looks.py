@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -13,17 +14,19 @@ from torch.nn import functional as F
 
 from cvsa.config import PretrainConfig
 from cvsa.data.birds import SynthBirds
+from cvsa.evaluation.causal import causal_pairs
 from cvsa.evaluation.localization import choose, measure, to_pixels, truth_of
 from cvsa.evaluation.looking import sources
 from cvsa.evaluation.snapshots import FILE, load_frames
 from cvsa.evaluation.subject import Subject, sample
+from cvsa.evaluation.texture import cue_pictures
 from cvsa.grid import Ablation, line_name
 from cvsa.lineage import resolve_evaluation
 from cvsa.methods.catalogue import Line
 from cvsa.records import Record
 from cvsa.report import tables
 from cvsa.report.embedding import embedding_map
-from cvsa.report.figures import colour
+from cvsa.report.figures import colour, image_grid, to_picture
 from cvsa.report.gallery import gallery, random_images
 from cvsa.report.interactive import attention_page, birds_bank, swap_page
 from cvsa.report.page import Page, percent
@@ -46,6 +49,13 @@ STAGES = {
     "stage 2 only: BYOL+CVSA on birds": ((None, "BYOL+CVSA"), CLASSIFIER),
     "dual: BYOL on scenes, BYOL+CVSA on birds": (("BYOL", "BYOL+CVSA"), CLASSIFIER),
 }
+CAUSES = {
+    "original": "as it was", "style": "other light", "background": "other habitat", "texture": "other class",
+}  # fmt: skip
+CUES = {
+    "intact": "as it is", "grey": "grey", "silhouette": "silhouette", "shuffled": "shuffled",
+    "conflict": "shape of\nanother class",
+}  # fmt: skip
 EMBEDDED = {"byol": "BYOL", "cvsa": "BYOL+CVSA"}
 
 
@@ -60,6 +70,8 @@ def draw(page: Page, live: Path, config: PretrainConfig, attention: Path) -> Non
     """
     page.figure("gallery.png", _gallery(live, METHODS))
     page.figure("gallery_stages.png", _gallery(live, STAGES))
+    for name, sheet in interventions(config).items():
+        page.figure(f"{name}.png", sheet)
     for name, row in EMBEDDED.items():
         page.figure(f"embedding_{name}.png", _embedding(live, row))
     page.html("saliency_swap", swap_page(birds_bank(config)))
@@ -88,7 +100,8 @@ def _gallery(live: Path, rows: Mapping[str, tuple[Line, str]]) -> Figure:
         outcome = measure(shown, truth_of(tested, index), chosen)
         maps[title] = shown
         marks[title] = [f"IoU {value:.2f}" for value in outcome.per_image["iou"]]
-    return gallery(tested.images[index][:, :3], tested.boxes[index], maps, marks)
+    scale = "least to greatest value of each map"
+    return gallery(tested.images[index][:, :3], tested.boxes[index], maps, marks, scale=scale)
 
 
 def _embedding(live: Path, row: str) -> Figure:
@@ -99,7 +112,25 @@ def _embedding(live: Path, row: str) -> Figure:
         "class": (bank.labels, [f"class {number}" for number in range(len(bank.classes))]),
         "habitat": (torch.as_tensor(bank.extras["habitat"]), SynthBirds.habitat_names),
     }
-    return embedding_map(F.normalize(subject.features["val"], dim=1), bank.images[:, :3], groups)
+    return embedding_map(
+        F.normalize(subject.features["val"], dim=1), bank.images[:, :3], groups, stacked=True
+    )
+
+
+def interventions(config: PretrainConfig, count: int = 6, size: int = 96) -> dict[str, Figure]:
+    """What the renderer changes, on the first test birds, larger than they are measured at."""
+    birds = SynthBirds(
+        num_classes=config.num_classes, num_images=config.test_images, image_size=size, split="test",
+        difficulty=config.difficulty, object_size=config.object_size, seed=config.data_seed,
+    )  # fmt: skip
+    made = {
+        "causes": (causal_pairs(birds, np.arange(count), config.data_seed), CAUSES),
+        "cues": (cue_pictures(birds, np.arange(count), config.data_seed), CUES),
+    }
+    return {
+        name: image_grid([[to_picture(p) for p in pictures[key]] for key in titles], list(titles.values()))
+        for name, (pictures, titles) in made.items()
+    }
 
 
 def labels(page: Page, runs: list[tuple[Path, Record]], ablation: Ablation) -> None:
