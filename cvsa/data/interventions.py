@@ -62,8 +62,8 @@ def backdrop(
         device: where to draw.
 
     Returns:
-        uint8 (B, 3, R, R). Equal to what `draw` gives wherever no part of the bird is: outside the mask and
-        the one pixel around it, which the smooth outline covers in part.
+        uint8 (B, 3, R, R). Equal to what `draw` gives wherever `cutout` says that the bird covers nothing:
+        outside the mask and its smooth outline, a pixel wide, two at a few sharp corners.
 
     Raises:
         CVSAError: an index or habitat that does not exist.
@@ -96,7 +96,7 @@ def cutout(
 
     Returns:
         colour float32 (B, 3, R, R), the lit bird times its cover; cover float32 (B, 1, R, R), 1 on the mask,
-        0 from the second pixel outside it, between on the smooth outline; masks uint8 (B, 1, R, R).
+        between 0 and 1 on the smooth outline, 0 elsewhere; masks uint8 (B, 1, R, R).
 
     Raises:
         CVSAError: an index that does not exist.

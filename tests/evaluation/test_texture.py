@@ -138,7 +138,7 @@ def test_pictures_show_their_cue(birds, pictures):
     grey = pictures["grey"]
     assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 0], grey[:, 2])
     assert (pictures["silhouette"][inside.expand_as(plain.images)] == 0).all()
-    grown = torch.nn.functional.max_pool2d(inside.float(), 3, 1, 1) > 0
+    grown = torch.nn.functional.max_pool2d(inside.float(), 5, 1, 2) > 0
     outside = ~grown.expand_as(plain.images)
     assert torch.equal(pictures["silhouette"][outside], plain.images[outside])
     # In a conflict the crown is the bird's own, and the picture far from beak and tail too.
