@@ -184,9 +184,18 @@ def _vary_evaluations(grid: Grid, ablation: Ablation) -> None:
     for seed in ablation.seeds:
         for row, entry in map(find_row, ablation.rows):
             shared, name = {"row": row, "preset": grid.preset, "seed": seed}, line_name((None, row), seed)
+            parent = None if entry.base == "none" else name
             for kind in ablation.evaluate:
+                if ablation.vary not in MODELS[kind].model_fields:
+                    raise CVSAError(
+                        f"{ablation.vary!r} in the experiment grid is no parameter of {kind!r} runs."
+                    )
+                usual = grid.find(kind, name)
                 for value in ablation.values:
-                    if value != getattr(grid.find(kind, name).config, ablation.vary):
-                        given = {**shared, ablation.vary: value}
-                        parent = None if entry.base == "none" else name
-                        grid.add(Run(kind, varied_name(name, ablation.vary, value), given, parent))
+                    if value != getattr(usual.config, ablation.vary):
+                        given, varied = (
+                            {**shared, ablation.vary: value},
+                            varied_name(name, ablation.vary, value),
+                        )
+                        start = name if usual.parent_kind == "finetune" else parent
+                        grid.add(Run(kind, varied, given, start, usual.parent_kind))

@@ -34,6 +34,8 @@ def evaluate_run(run: Path, parts: str | None, pretrained: Path | None, out: Pat
         raise CVSAError(
             f"{run} holds a run of kind {record.kind!r}; give a fine-tuning or a pre-training run."
         )
+    if pretrained is not None and record.kind == "pretrain":
+        raise CVSAError(f"{run} is a pre-training run itself; --pretrained goes with a fine-tuning run.")
     given = {"pretrained": pretrained, ARGUMENT[record.kind]: run, "parts": parts}
     config = resolve_evaluation(**given)[0]
     folder = run_folder(out, "evaluate", config)

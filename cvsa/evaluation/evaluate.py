@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cvsa.data.bank import ImageBank
+from cvsa.errors import CVSAError
 from cvsa.evaluation.fewshot import episodes
 from cvsa.evaluation.leaning import lean
 from cvsa.evaluation.linear import closed_form, sgd
@@ -29,6 +30,7 @@ from cvsa.lineage import resolve_evaluation
 from cvsa.records import Record, atomic_write, finished, make_record, now, write_record
 from cvsa.training.runtime import Runtime, progress_bar
 
+FRAMES = ("localization", "background", "causal", "texture")
 SHOTS = (1, 5)
 WAYS = 5
 BOXES = 2000  # images of a split that boxes are regressed on: time grows with the cube of their number
@@ -63,6 +65,8 @@ def evaluate(out: Path, **given: Any) -> Record:
         for part in config.parts.split(","):
             step(part)
             found.merge(PARTS[part](subject, step))
+    for name in FRAMES:  # another evaluation may have been stopped in this folder
+        (out / f"{name}.csv").unlink(missing_ok=True)
     for name, frames in found.frames.items():
         atomic_write(out / f"{name}.csv", pd.concat(frames).to_csv(index=False, float_format="%.5g"))
     seconds = time.monotonic() - clock
@@ -94,8 +98,9 @@ def protocols(subject: Subject, step: Callable[[str], None]) -> Findings:
     tested = subject.labelled("test")
     step("linear")
     found.add("linear", {"class_closed": subject.probe.accuracy(*tested)})
+    found.add("linear", {"class_chance": float(tested[1].bincount().max()) / len(tested[1])})
     if "habitat" in subject.splits["train"].extras:
-        found.add("linear", _habitat(subject))
+        found.attempt("linear", lambda: _habitat(subject), "linear.habitat_closed")
     step("retrieval")
     found.attempt("retrieval", lambda: retrieve(*tested))
     centre = subject.features["train"].mean(0)
@@ -106,14 +111,15 @@ def protocols(subject: Subject, step: Callable[[str], None]) -> Findings:
             "seed": subject.config.data_seed,
             "centre": centre,
         }
-        found.attempt("fewshot", partial(episodes, *tested, ways=WAYS, shots=shots, **draw))
+        told = partial(episodes, *tested, ways=WAYS, shots=shots, **draw)
+        found.attempt("fewshot", told, f"fewshot.{WAYS}way{shots}shot")
     step("boxes")
     banks = {"train": subject.splits["train"], "val": subject.splits["val"], "test": subject.measured}
     if all(truth_of(bank).boxes is not None for bank in banks.values()):
         train, val, test = (_located(subject, bank) for bank in banks.values())
         found.attempt("boxes", lambda: regress_boxes(train, val, test))
     else:
-        found.without("boxes", "these images come with neither masks nor boxes")
+        found.without("boxes", "not all splits come with masks or boxes")
     return found
 
 
@@ -130,7 +136,10 @@ def _habitat(subject: Subject) -> dict[str, float]:
         name: torch.as_tensor(subject.splits[name].extras["habitat"]).long() for name in ("train", "val")
     }
     features, half = subject.features, len(habitats["val"]) // 2
-    count = int(habitats["train"].max()) + 1
+    least = min(int(known.min()) for known in habitats.values())
+    if least < 0:
+        raise CVSAError("some training or validation images show no habitat")
+    count = max(int(known.max()) for known in habitats.values()) + 1
     probe = closed_form(
         (features["train"], habitats["train"]), (features["val"][:half], habitats["val"][:half]), count
     )

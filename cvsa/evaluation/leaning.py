@@ -29,7 +29,9 @@ def lean(subject: Subject, step: Callable[[str], None]) -> Findings:
     index = sample(bank, config.images, seed).numpy()
 
     def add(group: str, classifier: str, effects: Effects) -> None:
-        found.add(f"{group}.{classifier}", effects.metrics, effects.unavailable)
+        # How many images each number rests on, and how many were left out and why, belongs to it.
+        counts = {f"count_{name}": float(count) for name, count in effects.counts.items()}
+        found.add(f"{group}.{classifier}", effects.metrics | counts, effects.unavailable)
         found.frames.setdefault(group, []).append(effects.per_image.assign(classifier=classifier))
 
     step("backgrounds")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cvsa.data.bank import ImageBank
+from cvsa.errors import CVSAError
 from cvsa.evaluation.cam import (
     alignment_attention,
     bank_maps,
@@ -35,6 +36,7 @@ from cvsa.methods.base import Method
 from cvsa.records import atomic_write
 from cvsa.saliency.detectors import DEFAULT, find_detector, key_of
 
+ATTENTION = ("attention_self", "attention_pair")
 WITH_PARTS = ("cub200", "nabirds")
 VIEWS = 4  # crops whose mean is the partner of an image in the contrastive similarity
 
@@ -107,6 +109,10 @@ def _attention(subject: Subject, method: Method) -> dict[str, Source]:
         labels, mine = train.labels.cpu(), bank.labels.cpu()
         for label in mine[index].unique():
             same, asking = (labels == label).nonzero()[:, 0], index[mine[index] == label]
+            if not len(same):
+                raise CVSAError(
+                    f"Class {int(label)} has no training image to be the partner of a test image."
+                )
             partner[asking] = same[torch.randint(len(same), (len(asking),), generator=generator)]
 
         def make(images: Tensor, picked: Tensor) -> Tensor:
@@ -115,7 +121,7 @@ def _attention(subject: Subject, method: Method) -> dict[str, Source]:
 
         return bank_maps(bank, index, size, runtime, make)
 
-    return {"attention_self": alone, "attention_pair": paired}
+    return dict(zip(ATTENTION, (alone, paired), strict=True))
 
 
 def look(subject: Subject, step: Callable[[str], None]) -> Findings:
@@ -125,9 +131,9 @@ def look(subject: Subject, step: Callable[[str], None]) -> Findings:
     class, fine-tuned and frozen), "similarity" and "similarity_centred" (Grad-CAM of the contrastive
     similarity, by the plain cosine as nearest neighbours use it, and by that of centred features), "norm" (of
     the features), "attention_self" and "attention_pair" (of the alignment module), "vit" (class token).
-    References: "ref_centre", "ref_whole" and "ref_random" look at nothing; "attention_fixed" is the mean map
-    of the alignment over the validation images, the same for every image; "ref_detector" is the training-free
-    saliency detector.
+    References: "ref_centre", "ref_whole" and "ref_random" look at nothing; "attention_self_fixed" and
+    "attention_pair_fixed" are the mean maps of the alignment over the validation images, the same for every
+    image; "ref_detector" is the training-free saliency detector.
 
     Args:
         subject: the network.
@@ -145,11 +151,9 @@ def look(subject: Subject, step: Callable[[str], None]) -> Findings:
         truth_of(bank, index, _parts(subject, bank))
         for bank, index in zip((held, measured), indices, strict=True)
     ]
-    if not all(truth.known for truth in truths):
-        found.unavailable["localization"] = (
-            "these images come with neither masks nor boxes; give saliency masks or boxes to measure it"
-        )
-        return found
+    for what, truth in zip(("validation", "test"), truths, strict=True):
+        if not truth.known:
+            return found.without("localization", f"{what} images: {truth.reason}; give masks or boxes")
 
     def judge(name: str, pair: Sequence[np.ndarray]) -> None:
         outcome = measure(pair[1], truths[1], choose(pair[0], truths[0]))
@@ -166,10 +170,12 @@ def look(subject: Subject, step: Callable[[str], None]) -> Findings:
         ]
         judge(name, maps)
         found.add(f"localization.{name}", {"fixed": fixed_share(maps[1])})
-        if name == "attention_self":
+        if name in ATTENTION:
             still = maps[0].mean(axis=0)
-            judge("attention_fixed", tuple(np.broadcast_to(still, each.shape) for each in maps))
+            judge(f"{name}_fixed", tuple(np.broadcast_to(still, each.shape) for each in maps))
     grid = subject.maps(held, indices[0][:1]).shape[-1]
+    if not any(map(len, truths[0].boxes or [])):
+        found.without("localization.ref_centre", "no box in the validation images tells its size")
     for name, pair in _references(truths[0], (held, measured), indices, config.data_seed, grid):
         step(name)
         judge(name, pair)

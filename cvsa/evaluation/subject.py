@@ -58,12 +58,14 @@ class Findings:
                 self.unavailable[f"{group}.{name}"] = "undefined on these images"
         self.unavailable |= {f"{group}.{name}": why for name, why in (unavailable or {}).items()}
 
-    def attempt(self, group: str, measure: Callable[[], Mapping[str, float]]) -> None:
-        """Add what ``measure`` gives, or why it cannot: too few classes or images are no reason to stop."""
+    def attempt(
+        self, group: str, measure: Callable[[], Mapping[str, float]], name: str | None = None
+    ) -> None:
+        """Add what ``measure`` gives, or, under ``name``, why it cannot: too few images are no reason to stop."""
         try:
             self.add(group, measure())
         except CVSAError as error:
-            self.unavailable[group] = str(error)
+            self.unavailable[name or group] = str(error)
 
     def without(self, name: str, why: str) -> Findings:
         """The same, with what is missing and why."""

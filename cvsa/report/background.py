@@ -206,7 +206,7 @@ def texture_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
 def probes_table(table: pd.DataFrame) -> pd.DataFrame:
     """What a closed-form linear probe reads from frozen features: the class, and the habitat."""
     rows = rows_table(table, PROBES, frozen=True)
-    chance = [mean(table, key) for key in ("background.probe.chance", "linear.habitat_chance")]
+    chance = [mean(table, key) for key in ("linear.class_chance", "linear.habitat_chance")]
     if not all(map(np.isnan, chance)):
         rows.loc[len(rows)] = ["*guessing*", *(DASH if np.isnan(c) else percent(c) for c in chance)]
     return or_dash(rows)

@@ -61,7 +61,7 @@ MORE = {
 }
 BOXES = {"iou": "box IoU", "over_50": "over 0.5", "over_75": "over 0.75"}
 THRESHOLD = "threshold_iou"
-ATTENTION, STILL = ("attention_self", "attention_pair"), "attention_fixed"
+ATTENTION, STILL = ("attention_self", "attention_pair"), "_fixed"  # with the latter: their mean maps
 IMAGES = "localization.csv"
 COLUMNS = {"iou": "iou", "pointing": "pointing", "energy": "energy"}  # metric -> of that file
 
@@ -137,9 +137,10 @@ def source_table(
         columns[key(source, THRESHOLD)] = headings[THRESHOLD] = "threshold<br>(IoU)"
     rows = rows_table(table, columns, frozen=source != FINETUNED, show=show)
     if source in ATTENTION:
-        still = {key(STILL, name): title for name, title in headings.items()}
+        mean_map = source + STILL
+        still = {key(mean_map, name): title for name, title in headings.items()}
         added = rows_table(
-            table, still, frozen=True, show={key(STILL, GAIN): points, key(STILL, THRESHOLD): plain}
+            table, still, frozen=True, show={key(mean_map, GAIN): points, key(mean_map, THRESHOLD): plain}
         )
         added["row"] = "*its mean map,<br>" + added["row"] + "*"
         rows = pd.concat([rows, added], ignore_index=True)
@@ -261,7 +262,7 @@ def _still(table: pd.DataFrame) -> list[str]:
     if shares:
         sentences.append(f"Same in all images, in percent of the maps' variance: {'; '.join(shares)}.")
     for source in ATTENTION:
-        pairs = [(f"{key(source, m)}.moving", key(source, m), key(STILL, m)) for m in MAIN]
+        pairs = [(f"{key(source, m)}.moving", key(source, m), key(source + STILL, m)) for m in MAIN]
         moving = with_differences(table, pairs)
         for row in rows_with(moving, [name for name, *_ in pairs]):
             found = [

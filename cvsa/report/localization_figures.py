@@ -23,7 +23,7 @@ SOURCES = {
     "norm": "feature norm",
     "attention_self": "attention, image itself",
     "attention_pair": "attention, same class",
-    "attention_fixed": "mean attention",
+    "attention_self_fixed": "mean attention",
     "vit": "class token (ViT)",
 }
 FINETUNED = "cam_finetuned"

@@ -56,12 +56,13 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
 
     Returns:
         Columns kind, row, stage1 and stage2 (rows, "none" where there was no such stage), seed, scale and lr
-        (of the pre-training), labels (share of them that a fine-tuning used, else 1), metric ("kind.name"),
+        (of the pre-training), labels (share of them that its fine-tuning used, else 1), metric ("kind.name"),
         value, run_id, folder.
     """
     lines = []
     found = list(records)
     trained = {record.run_id: record.config for _, record in found if record.kind == "pretrain"}
+    labels = {r.run_id: r.config.get("label_fraction", 1.0) for _, r in found if r.kind == "finetune"}
     for folder, record in found:
         config = trained.get(
             record.parents[0] if record.kind != "pretrain" and record.parents else record.run_id, {}
@@ -74,7 +75,7 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
             "seed": record.seed,
             "scale": config.get("swap_scale", np.nan),
             "lr": config.get("lr", np.nan),
-            "labels": record.config.get("label_fraction", 1.0),
+            "labels": labels.get(record.config.get("classifier") or record.run_id, 1.0),
         }
         for name, value in record.metrics.items():
             measured = {"metric": f"{record.kind}.{name}", "value": value}

@@ -85,8 +85,11 @@ def test_cutout_over_a_backdrop_is_the_picture(birds):
     assert (cover[masks > 0] == 1).all() and (cover >= 0).all() and (cover <= 1).all()
     outside = ~near(masks)
     assert (cover.expand_as(colour)[outside] == 0).all() and (colour[outside] == 0).all()
-    laid = 255 * colour + (1 - cover) * backdrop(birds, INDEX, 6)
-    assert (laid.clamp(max=255) - drawn.images).abs().max() <= 1.01  # the backdrop was rounded before
+    behind = backdrop(birds, INDEX, 6)
+    laid = 255 * colour + (1 - cover) * behind
+    apart = (laid.clamp(max=255) - drawn.images).abs()
+    assert apart[behind < 255].max() <= 1.01  # the backdrop was rounded before, and clipped at 255
+    assert (behind < 255).float().mean() > 0.8
     inside = (masks > 0).expand_as(colour)
     assert torch.equal((255 * colour + 0.5).clamp(0, 255).to(torch.uint8)[inside], drawn.images[inside])
 
@@ -197,8 +200,8 @@ def test_bad_attributes_are_refused(birds):
 
 
 def test_interventions_stay_on_their_device(birds, monkeypatch):
-    # The meta device computes nothing but, like a GPU, refuses to mix with tensors of the CPU. Painting a bird
-    # on it takes seconds, and `test_birds.py` does so: here it is left out.
+    # The meta device computes nothing but, like a GPU, refuses to mix with tensors of the CPU. Painting a
+    # bird on it takes seconds, and `test_birds.py` does so: here it is left out.
     monkeypatch.setattr("cvsa.data.plumage.paint_bird", lambda *_: None)
     colour, cover, masks = cutout(birds, [0, 1], device="meta")
     assert {t.device.type for t in (colour, cover, masks)} == {"meta"}

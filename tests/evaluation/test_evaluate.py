@@ -55,11 +55,12 @@ def test_one_record_holds_all_that_applies(whole: tuple[Path, Record], tuned: Pa
     looked = {name.split(".")[1] for name in record.metrics if name.startswith("localization.")}
     assert looked == {
         "cam_finetuned", "cam_probe", "similarity", "similarity_centred", "norm", "attention_self",
-        "attention_pair", "attention_fixed", "ref_centre", "ref_whole", "ref_random", "ref_detector",
+        "attention_pair", "attention_self_fixed", "attention_pair_fixed", "ref_centre", "ref_whole", "ref_random", "ref_detector",
     }  # fmt: skip
     assert "linear.class_sgd" in record.metrics
     # Two test images a class are too few for these episodes, and no reason to lose the rest.
-    assert "images" in record.unavailable["fewshot"]
+    assert "images" in record.unavailable["fewshot.5way1shot"]
+    assert record.metrics["background.probe.count_images"] == record.metrics["localization.norm.images"] == 12
     # What looks at nothing is judged like everything else.
     assert record.metrics["localization.ref_whole.energy"] == record.metrics["localization.ref_whole.iou"]
 
@@ -84,6 +85,18 @@ def test_the_same_evaluation_is_not_repeated(whole: tuple[Path, Record], tuned: 
     assert evaluate(folder, finetuned=tuned, parts="all", images=12, episodes=5) == record
     with pytest.raises(CVSAError, match="holds another run"):
         evaluate(folder, finetuned=tuned, parts="background", images=12)
+
+
+def test_tables_of_a_stopped_evaluation_are_not_adopted(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "background.csv").write_text("image,label")
+    evaluate(tmp_path, pretrained=trained, parts="protocols", episodes=2)
+    assert not (tmp_path / "background.csv").exists()
+
+
+def test_pictures_without_habitat_lose_that_probe_only(tmp_path: Path) -> None:
+    record = evaluate(tmp_path, row="Random", parts="protocols", **{**DATA, "dataset": "synthscenes"})
+    assert "linear.class_closed" in record.metrics and "linear.class_chance" in record.metrics
+    assert "no habitat" in record.unavailable["linear.habitat_closed"]
 
 
 def test_a_frozen_network_is_asked_without_a_classifier(trained: Path, tmp_path: Path) -> None:
@@ -112,7 +125,7 @@ def test_photographs_without_annotation_lose_localisation_only(
         assert "localization.norm.iou" in record.metrics and "background.probe.gap" in record.metrics
         assert "localization.norm.part_hit" in record.unavailable
     else:
-        assert "masks nor boxes" in record.unavailable["localization"]
+        assert "(classical) are no annotation" in record.unavailable["localization"]
         assert "background.probe.gap" not in record.metrics and "boxes" in record.unavailable
 
 
@@ -186,10 +199,12 @@ def test_the_command_takes_either_run(tuned: Path, trained: Path, tmp_path: Path
     out = tmp_path / "told"
     result = CliRunner().invoke(main, ["evaluate", str(trained), "--parts", "protocols", "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert "linear.class_closed" in result.output and "not available: fewshot" in result.output
+    assert "linear.class_closed" in result.output and "not available: fewshot.5way1shot" in result.output
     assert read_record(out).config["parts"] == "protocols"
     again = CliRunner().invoke(main, ["evaluate", str(out)])
     assert again.exit_code == 2 and again.output.count("\n") == 1 and "kind 'evaluate'" in again.output
+    moved = ["evaluate", str(trained), "--pretrained", str(trained), "--out", str(tmp_path / "moved")]
+    assert "goes with a fine-tuning run" in CliRunner().invoke(main, moved).output
     both = CliRunner().invoke(main, ["evaluate", str(tuned), "--all", "--parts", "sgd"])
     assert both.exit_code == 2 and "exclude each other" in both.output
 

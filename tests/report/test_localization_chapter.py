@@ -114,7 +114,7 @@ def test_attention_stands_beside_its_own_mean_map(tmp_path: Path) -> None:
     runs = []
     for folder, record in make(tmp_path, rows=("BYOL", "BYOL+CVSA")):
         still = {
-            name.replace("attention_self", "attention_fixed"): value + 0.1
+            name.replace("attention_self", "attention_self_fixed"): value + 0.1
             for name, value in record.metrics.items()
             if "attention_self" in name
         }
