@@ -61,7 +61,7 @@ class Findings:
     def attempt(
         self, group: str, measure: Callable[[], Mapping[str, float]], name: str | None = None
     ) -> None:
-        """Add what ``measure`` gives, or, under ``name``, why it cannot: too few images are no reason to stop."""
+        """Add what ``measure`` gives, or, as ``name``, why it cannot: few images are no reason to stop."""
         try:
             self.add(group, measure())
         except CVSAError as error:
