@@ -126,7 +126,7 @@ def test_photographs_without_annotation_lose_localisation_only(
         assert "localization.norm.iou" in record.metrics and "background.probe.gap" in record.metrics
         assert "localization.norm.part_hit" in record.unavailable
     else:
-        assert "(classical-1 in record.unavailable["localization"]
+        assert "(classical-1" in record.unavailable["localization"]
         assert "background.probe.gap" not in record.metrics and "boxes" in record.unavailable
 
 
