@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -74,18 +74,20 @@ def _file(module: str) -> Path | None:
 def _imports(file: Path) -> tuple[str, ...]:
     """Modules of this package that a file imports, wherever in it; not those only type checkers see."""
 
-    def walk(node: ast.AST) -> Iterator[str]:
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            return
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)  # a module or a name in it
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child)
+    def walk(body: Iterable[ast.AST]) -> Iterator[str]:
+        for node in body:
+            if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+                continue
+            if isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)  # a module or a name in it
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            # Statements hold imports, expressions do not: most of a tree need not be looked at.
+            for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+                yield from walk(getattr(node, part, None) or [])
 
-    return tuple(name for name in walk(ast.parse(file.read_text())) if name.startswith("cvsa."))
+    return tuple(name for name in walk(ast.parse(file.read_text()).body) if name.startswith("cvsa."))
 
 
 def code_hash(config: RunConfig) -> str:
