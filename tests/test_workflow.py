@@ -110,10 +110,11 @@ def test_unknown_rows_and_presets_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what the workflow reads, with a grid of three runs and a papermill that writes at once."""
+    """A copy of what the workflow reads, with a small grid and a papermill that writes at once."""
     for part in ("cvsa", "workflow", "notebooks"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    first = "second_stage_only: [{rows: [BYOL, BYOL+SS, MoCo.v2], seeds: [0]}]"
+    evaluated = "{rows: [BYOL], seeds: [0], evaluate: [finetune, evaluate]}"
+    first = f"second_stage_only: [{{rows: [BYOL, BYOL+SS, MoCo.v2], seeds: [0]}}, {evaluated}]"
     second = "dual_stage: [{rows: [BYOL+SS], seeds: [0]}]"
     (tmp_path / "workflow" / "grid.yaml").write_text(f"tiny: {{{first}, {second}}}")
     write_record(example_record(), tmp_path / "template")
@@ -134,10 +135,10 @@ LINES = ("byol", "byol-ss", "moco-v2", "dual-byol-ss")
 
 
 def everything() -> list[str]:
-    """All runs of the lines above: the second table is fine-tuned only."""
+    """All runs of the lines above: the second table is fine-tuned only, BYOL's classifier evaluated."""
     runs = [f"{kind}/{row}-s0" for kind in ("pretrain", "finetune") for row in LINES]
     runs += [f"probe/{row}-s0" for row in LINES if "dual" not in row]
-    return sorted([*runs, "pretrain/stage1-byol-s0"])
+    return sorted([*runs, "pretrain/stage1-byol-s0", "evaluate/byol-s0"])
 
 
 def snakemake(folder: Path) -> list[str]:
