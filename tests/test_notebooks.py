@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from tests_support import papermill
 
 from cvsa.config import KINDS, PretrainConfig, parameter_cell, parameters
 from cvsa.errors import CVSAError
@@ -33,17 +34,13 @@ def parameters_cell(notebook: Path) -> str:
     return str(cells[0].source)
 
 
-def papermill(
-    notebook: str, target: Path, yaml: str = "{}", /, **given: Any
-) -> subprocess.CompletedProcess[str]:
-    flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "-y", yaml, *flags]
-    command += [str(ROOT / "notebooks" / notebook), str(target)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
+def shown_pictures(notebook: Path) -> list[Any]:
+    cells = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+    return [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
 
 
 def test_the_notebooks_are_there() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"pretrain", "finetune", "probe", "ablation_scale", "dataset"}
+    assert {path.stem for path in NOTEBOOKS} >= {*KINDS.values(), "ablation_scale", "dataset", "pilot"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -88,7 +85,7 @@ def test_unknown_parameters_are_refused() -> None:
     refuse_unknown({"rows": [], "_private": 1, "Path": Path, "In": [], "Out": {}}, ["rows"])
 
 
-def test_pretrain_finetune_and_probe_run_one_after_the_other(tmp_path: Path) -> None:
+def test_pretrain_finetune_probe_and_evaluate_run_one_after_the_other(tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = papermill("pretrain.ipynb", tmp_path / "a.ipynb", row="BYOL+CVSA", out=run, **SMALL)
     assert result.returncode == 0, result.stderr
@@ -99,15 +96,14 @@ def test_pretrain_finetune_and_probe_run_one_after_the_other(tmp_path: Path) -> 
         )
         assert result.returncode == 0, result.stderr
         assert read_record(tmp_path / kind).parents == [read_record(run).run_id]
-    cells = nbformat.read(tmp_path / "a.ipynb", 4).cells
-    shown = [
-        output
-        for cell in cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
-    assert len(shown) >= 3  # view pairs, curves, attention
+    target = tmp_path / "evaluate.ipynb"
+    result = papermill(
+        "evaluate.ipynb", target, finetuned=tmp_path / "finetune", images=6, out=tmp_path / "e"
+    )
+    assert result.returncode == 0, result.stderr
+    assert read_record(tmp_path / "e").parents[1] == read_record(tmp_path / "finetune").run_id
+    assert len(shown_pictures(target)) == 2  # gallery, accuracies by condition
+    assert len(shown_pictures(tmp_path / "a.ipynb")) >= 3  # view pairs, curves, attention
 
 
 def test_a_folder_of_photographs_trains(tmp_path: Path, photographs: Path) -> None:

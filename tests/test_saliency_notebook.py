@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
+from tests_support import papermill
 
 from cvsa.evaluation.comparison import read_comparisons
 from cvsa.records import find_records
 from cvsa.report.training_maps import read_maps
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "saliency_quality.ipynb"
-
-
-def papermill(target: Path, yaml: str, **given: object) -> subprocess.CompletedProcess[str]:
-    flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "-y", yaml, *flags]
-    return subprocess.run(
-        [*command, str(NOTEBOOK), str(target)],
-        capture_output=True, text=True, check=False, cwd=target.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+NOTEBOOK = "saliency_quality.ipynb"
 
 
 def shown(notebook: Path) -> list[dict[str, object]]:
@@ -34,7 +22,7 @@ def shown(notebook: Path) -> list[dict[str, object]]:
 def test_rows_are_trained_with_each_kind_of_map_and_the_curve_is_drawn(tmp_path: Path) -> None:
     yaml = "{conditions: [exact, box], detectors: [], train_images: 50, test_images: 20}"
     out = tmp_path / "runs"
-    result = papermill(tmp_path / "a.ipynb", yaml, epochs=2, finetune_epochs=2, out=out)
+    result = papermill(NOTEBOOK, tmp_path / "a.ipynb", yaml, epochs=2, finetune_epochs=2, out=out)
     assert result.returncode == 0, result.stderr[-2000:]
     names = {path.name for path in (out / "probe").iterdir()}
     assert names == {"byol-s0", "byol-cvsa-s0", "byol-cvsa-s0-saliency_error-box"}
@@ -49,7 +37,7 @@ def test_rows_are_trained_with_each_kind_of_map_and_the_curve_is_drawn(tmp_path:
 
 def test_detectors_are_compared_on_a_folder(photographs: Path, tmp_path: Path) -> None:
     result = papermill(
-        tmp_path / "a.ipynb", "{conditions: []}", root=photographs, images=8, out=tmp_path / "out"
+        NOTEBOOK, tmp_path / "a.ipynb", "{conditions: []}", root=photographs, images=8, out=tmp_path / "out"
     )
     assert result.returncode == 0, result.stderr[-2000:]
     (found,) = read_comparisons(tmp_path / "out")
@@ -60,7 +48,9 @@ def test_detectors_are_compared_on_a_folder(photographs: Path, tmp_path: Path) -
 
 
 def test_an_unknown_kind_of_map_ends_in_one_line_before_anything_runs(tmp_path: Path) -> None:
-    result = papermill(tmp_path / "a.ipynb", "{conditions: [exact, dilatd:0.5]}", out=tmp_path / "runs")
+    result = papermill(
+        NOTEBOOK, tmp_path / "a.ipynb", "{conditions: [exact, dilatd:0.5]}", out=tmp_path / "runs"
+    )
     assert result.returncode != 0
     assert any(line.startswith("CVSAError: ") and "dilated" in line for line in result.stderr.splitlines())
     assert not (tmp_path / "runs").exists()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from cvsa.records import Record
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 # A configuration that trains in about a second.
 SMALL: dict[str, Any] = {
@@ -27,3 +33,16 @@ def example_record(**changes: Any) -> Record:
         "peak_memory_mib": 100.0, "images_per_second": 10.0,
     }  # fmt: skip
     return Record(**{**fields, **changes})
+
+
+def papermill(
+    notebook: str, target: Path, yaml: str = "{}", /, **given: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a notebook of the project beside its output, on one thread."""
+    flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "-y", yaml, *flags]
+    return subprocess.run(
+        [*command, str(NOTEBOOKS / notebook), str(target)],
+        capture_output=True, text=True, check=False, cwd=target.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip

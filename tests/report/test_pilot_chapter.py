@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from tests_support import example_record
+from tests_support import example_record, papermill
 
 from cvsa.config import PretrainConfig, ProbeConfig, resolve
 from cvsa.data.datasets import load_splits
@@ -287,17 +284,7 @@ def test_everything_is_drawn_by_one_call(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert called == ["views", "runs"]
 
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "pilot.ipynb"
-
-
-def papermill(target: Path, yaml: str, **given: object) -> subprocess.CompletedProcess[str]:
-    flags = [part for name, value in given.items() for part in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "-y", yaml, *flags]
-    return subprocess.run(
-        [*command, str(NOTEBOOK), str(target)],
-        capture_output=True, text=True, check=False, cwd=target.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+NOTEBOOK = "pilot.ipynb"
 
 
 def outputs(notebook: Path) -> list[dict[str, Any]]:
@@ -308,7 +295,7 @@ def outputs(notebook: Path) -> list[dict[str, Any]]:
 def test_the_notebook_trains_along_a_dial_and_tells_what_is_read(tmp_path: Path) -> None:
     yaml = "{rows: [Random, BYOL], habitat_biases: [0.1, 1.0], crop_scales: [], epochs: [2], scales: []}"
     size = {"train_images": 50, "val_images": 20, "test_images": 20, "bank_size": 32, "image_size": 32}
-    result = papermill(tmp_path / "a.ipynb", yaml, out=tmp_path / "runs", **size)
+    result = papermill(NOTEBOOK, tmp_path / "a.ipynb", yaml, out=tmp_path / "runs", **size)
     assert result.returncode == 0, result.stderr[-2000:]
     names = {path.name for path in (tmp_path / "runs" / "probe").iterdir()}
     assert names == {f"{row}-s0{end}" for row in ("byol", "random") for end in ("", "-habitat_bias1.0")}
@@ -320,7 +307,9 @@ def test_the_notebook_trains_along_a_dial_and_tells_what_is_read(tmp_path: Path)
 
 def test_the_notebook_measures_the_views_of_a_folder(photographs: Path, tmp_path: Path) -> None:
     given = {"dataset": "folder", "root": photographs, "repeats": 2, "bank_size": 32, "image_size": 32}
-    result = papermill(tmp_path / "a.ipynb", "{rows: [], scales: [0.08, 0.5]}", out=tmp_path / "out", **given)
+    result = papermill(
+        NOTEBOOK, tmp_path / "a.ipynb", "{rows: [], scales: [0.08, 0.5]}", out=tmp_path / "out", **given
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     (found,) = (tmp_path / "out").iterdir()
     assert found.name == f"views-{photographs.name}.csv"
