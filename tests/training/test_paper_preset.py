@@ -13,8 +13,8 @@ from cvsa.training.pretrain import pretrain
 
 # ResNet-50 at 224 px with full heads; only the images are few and drawn.
 FAKE: dict[str, Any] = {
-    "preset": "paper", "dataset": "synthbirds", "train_images": 4, "val_images": 2, "test_images": 2,
-    "batch_size": 4, "epochs": 1, "warmup_epochs": 0, "queue_size": 4,
+    "preset": "paper", "dataset": "synthbirds", "train_images": 2, "val_images": 2, "test_images": 2,
+    "batch_size": 2, "epochs": 1, "warmup_epochs": 0, "queue_size": 2,
 }  # fmt: skip
 
 
