@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cvsa.config import PretrainConfig
 from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import Record
@@ -47,8 +46,7 @@ def evaluations(runs: Runs) -> pd.DataFrame:
     """
     if not any(record.kind == KIND for _, record in runs):
         raise CVSAError("No evaluation among the runs. Make one with `cvsa evaluate RUN --all`.")
-    usual = float(PretrainConfig.model_fields["swap_scale"].default)
-    table = tables.main_runs(tables.long_table(runs), usual)
+    table = tables.main_runs(tables.long_table(runs))
     table = table[table["kind"] == KIND]
     return table.assign(metric=table["metric"].str.removeprefix(f"{KIND}."))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cvsa.evaluation.looking import ATTENTION
 from cvsa.report import tables
 from cvsa.report.evaluated import (
     DASH,
@@ -61,7 +62,7 @@ MORE = {
 }
 BOXES = {"iou": "box IoU", "over_50": "over 0.5", "over_75": "over 0.75"}
 THRESHOLD = "threshold_iou"
-ATTENTION, STILL = ("attention_self", "attention_pair"), "_fixed"  # with the latter: their mean maps
+STILL = "_fixed"  # ends the name of an attention's mean map
 IMAGES = "localization.csv"
 COLUMNS = {"iou": "iou", "pointing": "pointing", "energy": "energy"}  # metric -> of that file
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,7 @@ def draw(page: Page, live: Path, config: PretrainConfig, attention: Path) -> Non
     page.html("attention", attention_page(load_frames(attention / FILE)))
 
 
+@cache  # a network stands in several figures; its features are made once
 def _subject(live: Path, line: Line) -> Subject:
     name = line_name(line, 0)
     start = live / "pretrain" / name
@@ -135,10 +136,8 @@ def interventions(config: PretrainConfig, count: int = 6, size: int = 96) -> dic
 
 def labels(page: Page, runs: list[tuple[Path, Record]], ablation: Ablation) -> None:
     """Fine-tuned accuracy against the share of the labels, ``labels.svg`` and a table."""
-    table = tables.long_table(runs)
-    default = float(PretrainConfig.model_fields["swap_scale"].default)
-    usual = (table["scale"].isna() | (table["scale"] == default)) & (table["stage1"] == tables.NONE)
-    table = table[usual & (table["metric"] == "finetune.test_accuracy") & table["seed"].isin(ablation.seeds)]
+    table = tables.second_stages(tables.long_table(runs))
+    table = table[(table["metric"] == "finetune.test_accuracy") & table["seed"].isin(ablation.seeds)]
     table = table[table["row"].isin(ablation.rows) & table["labels"].isin(ablation.values)]
     pivot = table.pivot_table(index="row", columns="labels", values="value").reindex(ablation.rows)
     shown = pd.DataFrame({"row": pivot.index})

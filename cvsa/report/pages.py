@@ -57,7 +57,7 @@ def draw(preset: str, root: Path) -> None:
     _long(page, root / "results" / LONG)
     _scale(page, runs, grid.ablations["scale"])
     committed = {name: list(find_records(root / "results" / name)) for name in (LONG, SWEEP)}
-    paper.both_tables(page, runs, committed[LONG], default_scale())
+    paper.both_tables(page, runs, committed[LONG])
     paper.second_stages(page, runs, committed[LONG])
     page.text("long_recipe", paper.recipe_differences(runs, committed[LONG]))
     paper.sweep(page, committed[SWEEP])
@@ -80,15 +80,10 @@ def draw(preset: str, root: Path) -> None:
     )
 
 
-def default_scale() -> float:
-    """The scale of Saliency Swap's crop at which the tables are made."""
-    return float(PretrainConfig.model_fields["swap_scale"].default)
-
-
 def _measured(page: Page, key: str, name: str, runs: list[tuple[Path, Record]]) -> None:
     """Main table, differences, findings and dot plots of one set of runs."""
     config = next(record.config for _, record in runs if record.kind == "pretrain")
-    table = tables.main_runs(tables.long_table(runs), default_scale())
+    table = tables.main_runs(tables.long_table(runs))
     columns = {
         title: tables.by_row(table, metric)
         for metric, title in tables.METRICS.items()

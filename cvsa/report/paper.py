@@ -17,7 +17,7 @@ METRIC = "finetune.test_accuracy"
 DASH = "–"
 
 
-def both_tables(page: Page, live: Runs, long: Runs, default_scale: float) -> None:
+def both_tables(page: Page, live: Runs, long: Runs) -> None:
     """Tables 1 and 2: fine-tuned top-1 of this build and of the longer run, and what the authors report."""
     reported = tables.reported_results()
     ours = {
@@ -25,9 +25,7 @@ def both_tables(page: Page, live: Runs, long: Runs, default_scale: float) -> Non
         for title, runs in (("SynthBirds,<br>this build", live), ("SynthBirds,<br>longer run", long))
         if runs
     }
-    first = {
-        title: tables.by_row(tables.main_runs(table, default_scale), METRIC) for title, table in ours.items()
-    }
+    first = {title: tables.by_row(tables.main_runs(table), METRIC) for title, table in ours.items()}
     rows = dict.fromkeys(row for name in ("second_stage_only", "scale_ablation") for _, row in TABLES[name])
     page.table("table_1", pd.DataFrame([
         {"method": row, **_ours(first, row), **_theirs(reported, "second_stage_only", method=row)}

@@ -64,8 +64,7 @@ def photographs(page: Page, folder: Path) -> None:
     if not runs:
         raise CVSAError(f"No committed records in {folder}. Restore them from version control.")
     page.table(preset, _rows(record for _, record in runs))
-    scale = float(PretrainConfig.model_fields["swap_scale"].default)
-    measured = tables.main_runs(tables.long_table(runs), scale)
+    measured = tables.main_runs(tables.long_table(runs))
     contrasts = tables.differences(measured, "finetune.test_accuracy").assign(metric="fine-tuned")
     if len(contrasts):
         page.table(f"contrasts_{preset}", contrast_table(contrasts))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cvsa.config import PretrainConfig
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import PREDICTIONS, Record
 from cvsa.report.statistics import paired_image_interval, paired_t_interval, t_interval
@@ -83,10 +84,15 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def main_runs(table: pd.DataFrame, default_scale: float) -> pd.DataFrame:
-    """The runs of the first table: second stage only, all labels, without the ablation's at other scales."""
-    usual = (table["scale"].isna() | (table["scale"] == default_scale)) & (table["labels"] == 1)
+def second_stages(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs without a first stage and at the usual scale of the crop, with any share of the labels."""
+    usual = table["scale"].isna() | (table["scale"] == PretrainConfig.model_fields["swap_scale"].default)
     return table[usual & (table["stage1"] == NONE)]
+
+
+def main_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the first table: those of :func:`second_stages` with all labels."""
+    return second_stages(table[table["labels"] == 1])
 
 
 def dual_runs(table: pd.DataFrame) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def test_the_commands_train_and_the_row_stands_in_a_table(
     assert list(made) == ["pretrain trial", "probe trial", "pretrain simsiam", "finetune simsiam"]
     assert made["pretrain trial"].row == "BYOL" and made["pretrain trial"].config["base"] == "simsiam:SimSiam"
     assert made["pretrain simsiam"].row == "SimSiam"
-    table = tables.main_runs(tables.long_table(find_records(tmp_path)), 0.5)
+    table = tables.main_runs(tables.long_table(find_records(tmp_path)))
     summary = tables.by_row(table, "finetune.test_accuracy")
     assert list(summary.index) == ["SimSiam"]
     history = pd.read_csv(tmp_path / "pretrain" / "simsiam" / "history.csv")

@@ -112,7 +112,7 @@ def test_grad_cam_of_a_linear_layer_is_the_class_activation_map(resnet: Backbone
 
 def test_grad_cam_is_that_of_the_established_library(resnet: Backbone) -> None:
     """Which enlarges its maps and stretches each to [0, 1]; for the comparison ours are treated alike."""
-    library = pytest.importorskip("pytorch_grad_cam")
+    import pytorch_grad_cam as library
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     torch.manual_seed(1)

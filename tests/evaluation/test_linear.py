@@ -53,7 +53,8 @@ def test_both_forms_solve_the_normal_equations(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(60, 10), (30, 90)])
 def test_against_scikit_learn(shape: tuple[int, int]) -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    from sklearn import linear_model
+
     x, labels = gaussians(shape[0], dim=shape[1])
     z = ((x - x.mean(0)) / x.std(0, correction=0)).double().numpy()
     other = linear_model.RidgeClassifier(alpha=0.01 * x.numel(), solver="cholesky").fit(z, labels.numpy())
@@ -101,7 +102,8 @@ def test_three_probes_agree() -> None:
 
 
 def test_sgd_comes_close_to_scikit_learns_unregularised_optimum() -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    from sklearn import linear_model
+
     train, test = gaussians(800, offset=0), gaussians(2000, seed=2, offset=0)
     other = linear_model.LogisticRegression(C=1e4, max_iter=2000).fit(train[0].numpy(), train[1].numpy())
     assert abs(sgd(train, 6).accuracy(*test) - other.score(test[0].numpy(), test[1].numpy())) < 0.04

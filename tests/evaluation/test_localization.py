@@ -253,11 +253,12 @@ def test_same_as_a_loop_over_images_and_thresholds():
 
 @pytest.mark.parametrize("kind", ["smooth", "many equal values"])
 def test_average_precision_is_that_of_scikit_learn(kind, monkeypatch):
-    sklearn = pytest.importorskip("sklearn.metrics")
+    from sklearn.metrics import average_precision_score
+
     maps, masks = to_pixels(smooth_maps(20, 32), 32), blobs(20, 32)
     if kind != "smooth":
         maps = np.round(maps * 8) / np.float32(8)
-    expected = sklearn.average_precision_score(masks.ravel(), to_pixels(maps, 32).ravel())
+    expected = average_precision_score(masks.ravel(), to_pixels(maps, 32).ravel())
     exact = measure(maps, truth_from(masks), Choice()).metrics["pxap"]
     assert exact == pytest.approx(expected, abs=1e-12)
     monkeypatch.setattr(localization, "EXACT", 100)  # now by bins

@@ -56,7 +56,7 @@ CUB, CARS = "CUB-<br>200-2011<br><small>reported</small>", "Stanford-<br>Cars<br
 def test_table_1_puts_ours_beside_theirs(page: Page, tmp_path: Path) -> None:
     live = runs(finetuned("BYOL", 0.4), finetuned("BYOL", 0.6, seed=1), finetuned("BYOL+SS", 0.7),
                 finetuned("Random", 0.2))  # fmt: skip
-    paper.both_tables(page, live, runs(finetuned("BYOL", 0.9)), 0.5)
+    paper.both_tables(page, live, runs(finetuned("BYOL", 0.9)))
     found = table(tmp_path, "table_1")
     authors = [row for _, row in TABLES["second_stage_only"]]
     assert list(found) == [*authors, "MoCo.v2+SS", "BYOL+SS"]
@@ -75,7 +75,7 @@ def test_table_2_keeps_the_stages_apart(page: Page, tmp_path: Path) -> None:
         finetuned("BYOL", 0.5, first="BYOL"),
         finetuned("BYOL+CVSA", 0.7, first="BYOL"),
     )
-    paper.both_tables(page, live, runs(finetuned("BYOL", 0.9)), 0.5)
+    paper.both_tables(page, live, runs(finetuned("BYOL", 0.9)))
     found = table(tmp_path, "table_2")
     assert list(found) == [f"{first} → {second or '–'}" for first, second in TABLES["dual_stage"]]
     assert LONGER not in found["BYOL → –"], "a column without a single run"
@@ -122,7 +122,7 @@ def test_what_sets_the_longer_run_apart_is_told_from_records() -> None:
 
 
 def test_no_longer_run_means_no_column(page: Page, tmp_path: Path) -> None:
-    paper.both_tables(page, runs(finetuned("BYOL", 0.4)), [], 0.5)
+    paper.both_tables(page, runs(finetuned("BYOL", 0.4)), [])
     assert LONGER not in table(tmp_path, "table_1")["BYOL"]
     assert OURS not in table(tmp_path, "table_2")["BYOL → –"]
 

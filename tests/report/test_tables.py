@@ -86,7 +86,23 @@ def test_ablation_runs_stay_out_of_the_main_table(tmp_path: Path) -> None:
         write_record(child, tmp_path / f"f{number}")
     table = load(tmp_path)
     assert sorted(table["scale"].unique()) == [0.08, 0.5]
-    assert tables.main_runs(table, 0.5)["scale"].tolist() == [0.5, 0.5]
+    assert tables.main_runs(table)["scale"].tolist() == [0.5, 0.5]
+
+
+def test_few_labels_and_what_looks_at_their_classifier_stay_out_of_the_main_table(tmp_path: Path) -> None:
+    few = example_record(run_id="1" * 12, config={"label_fraction": 0.1})
+    looked = {"kind": "evaluate", "metrics": {"linear.class_closed": 0.4}}
+    write_record(few, tmp_path / "few")
+    write_record(
+        example_record(run_id="2" * 12, config={"classifier": few.run_id}, **looked), tmp_path / "looked"
+    )
+    write_record(example_record(run_id="3" * 12, config={"label_fraction": 1.0}), tmp_path / "all")
+    write_record(
+        example_record(run_id="4" * 12, config={"classifier": "3" * 12}, **looked), tmp_path / "kept"
+    )
+    table = load(tmp_path)
+    assert set(tables.second_stages(table)["labels"]) == {0.1, 1.0}
+    assert set(tables.main_runs(table)["run_id"]) == {"3" * 12, "4" * 12}
 
 
 def test_formats() -> None:

@@ -33,7 +33,7 @@ def test_every_line_trains_and_lands_in_the_table(line: tuple[str, str | None], 
         tmp_path / "fine", pretrained=start, epochs=1, warmup_epochs=0, batch_size=20,
         **({} if stage2 else DATA),
     )  # fmt: skip
-    paper.both_tables(Page(tmp_path), [(tmp_path / "fine", record)], [], 0.5)
+    paper.both_tables(Page(tmp_path), [(tmp_path / "fine", record)], [])
     rows = (tmp_path / "tables" / "table_2.md").read_text().splitlines()
     measured = [row for row in rows if "one seed" in row]
     assert len(measured) == 1 and measured[0].startswith(f"| {stage1} | {stage2 or '–'} | **")
