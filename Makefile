@@ -10,11 +10,14 @@ PYTHON      ?=
 # CPUs too). https://download.pytorch.org/whl/cpu is the much smaller CPU build. Read when .venv is made.
 TORCH_INDEX ?=
 PRESET      ?= tiny
+# 1: the build fails on a damaged record, and on one that is older than the code that shapes it. Empty: it shows them.
+STRICT      ?=
 PIP         := $(BIN)/python -m pip install -q --disable-pip-version-check --no-input
 
 # Work is spread over processes, one per core; threads inside each would only fight over the cores.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
+export CVSA_STRICT := $(STRICT)
 
 .PHONY: book test lint setup lock clean distclean help
 .DEFAULT_GOAL := help
@@ -69,4 +72,4 @@ distclean: clean  ## clean, and remove .venv
 
 help:
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) PRESET=$(PRESET)"
+	@echo "Variables: PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) PRESET=$(PRESET) STRICT=$(STRICT)"

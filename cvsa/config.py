@@ -139,7 +139,14 @@ def expand(path: Path, name: str) -> Path:
     return Path(full)
 
 
-ADDED_LATER: dict[str, Any] = {"label_fraction": 1.0}
+ADDED_LATER: dict[str, Any] = {
+    "label_fraction": 1.0,
+    "swap_area": "box",
+    "swap_crop": 1.0,
+    "swap_backgrounds": "same",
+    "align_symmetric": True,
+    "align_depth": 2,
+}
 """Fields that came after runs had been recorded, and the value that means what those runs did."""
 
 
@@ -149,7 +156,7 @@ class RunConfig(DataConfig):
     row: str = Field("BYOL+CVSA", description="row of the paper's tables, see `cvsa rows`")
     preset: str = Field("tiny", description="size of the experiment, see `cvsa presets`")
     seed: int = Field(0, ge=0, description="seed of initialisation, sampling and augmentation")
-    backbone: str = Field("resnet_slim", description="'resnet_slim' or any timm model name")
+    backbone: str = Field("resnet_slim", description="'resnet_slim', 'vit_slim' or any timm model name")
     image_size: int = Field(64, ge=32, le=1024, description="side of the network's input, pixels")
     batch_size: int = Field(100, ge=2, description="images per step")
     epochs: int = Field(20, ge=1, description="passes over the training images")
@@ -214,6 +221,22 @@ class PretrainConfig(ChildConfig):
         description="least area of Saliency Swap's crop, share of the saliency box "
         "(the paper's ablated hyper-parameter)",
     )
+    swap_area: Literal["box", "image"] = Field(
+        "box",
+        description="what swap_scale is a share of: the saliency box, or the image (the crop stays within "
+        "the box: where the box has less, it is taken whole)",
+    )
+    swap_crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="least area of a random resized crop of the finished swap, share of the view; 1: none",
+    )
+    swap_backgrounds: Literal["same", "scenes", "blank"] = Field(
+        "same",
+        description="what Saliency Swap pastes on: other images of the same set, drawn scenes (train_images "
+        "of them), or one random colour a view",
+    )
     swap_probability: float = Field(
         1.0, ge=0, le=1, description="share of views made by Saliency Swap; the rest are random resized crops"
     )
@@ -249,6 +272,15 @@ class PretrainConfig(ChildConfig):
     align_scores: Literal["normalised", "raw"] = Field(
         "normalised",
         description="correlation: cosine with learned, bounded scale and bias, or raw dot product",
+    )
+
+    align_symmetric: bool = Field(
+        True,
+        description="L_Align in both directions where the base's own loss has both; else the first view is "
+        "the query",
+    )
+    align_depth: int = Field(
+        2, ge=1, le=3, description="1x1 convolutions in g_conv and in p_conv each; BatchNorm, ReLU between"
     )
 
     @model_validator(mode="after")
@@ -366,6 +398,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "saliency": {
         "about": "the tiny preset with worse and worse saliency: made once, committed as records",
+        "extends": "tiny",
+    },
+    "ablations": {
+        "about": "the scale ablation and the points on which the source is silent: made once, committed",
         "extends": "tiny",
     },
     "pilot": {

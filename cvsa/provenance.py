@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
+import json
 import os
 import platform
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
@@ -40,15 +43,24 @@ def shaping_files(config: RunConfig) -> list[Path]:
 
     A run is not made anew because some other method changed, nor one on drawn birds because of photographs.
     """
-    found: dict[str, Path] = {}
-    other = "cvsa.data.photographs" if config.dataset in DRAWN else "cvsa.data.drawn"
-    waiting = [ENTRANCES[KINDS[type(config)]]]
+    base = None
     if isinstance(config, PretrainConfig):
-        module = find_base(config.base).method.partition(":")[0]
-        spec = None if config.base in BASES else find_spec(module)
-        if spec and spec.origin:  # a file of the user's own
-            found[module] = Path(spec.origin)
-        waiting.append(module)
+        base = find_base(config.base).method.partition(":")[0]
+    ours = not isinstance(config, PretrainConfig) or config.base in BASES  # or a file of the user's own
+    drawn, scenes = config.dataset in DRAWN, getattr(config, "swap_backgrounds", "") == "scenes"
+    other = "cvsa.data.photographs" if drawn else "" if scenes else "cvsa.data.drawn"
+    return list(_shaping_files(KINDS[type(config)], other, base, ours))
+
+
+@cache
+def _shaping_files(kind: str, other: str, base: str | None, ours: bool) -> tuple[Path, ...]:
+    found: dict[str, Path] = {}
+    waiting = [ENTRANCES[kind]]
+    if base is not None:
+        spec = None if ours else find_spec(base)
+        if spec and spec.origin:
+            found[base] = Path(spec.origin)
+        waiting.append(base)
     while waiting:
         module = waiting.pop()
         file = _file(module)
@@ -56,7 +68,7 @@ def shaping_files(config: RunConfig) -> list[Path]:
             continue
         found[module] = file
         waiting += _imports(file)
-    return [found[module] for module in sorted(found)]
+    return tuple(found[module] for module in sorted(found))
 
 
 def _shapes(file: Path) -> bool:
@@ -91,17 +103,67 @@ def _imports(file: Path) -> tuple[str, ...]:
 
 
 def code_hash(config: RunConfig) -> str:
-    """Twelve hex digits over the files that shape a run of this configuration."""
-    return _digest(tuple(shaping_files(config)))
+    """Twelve hex digits over the files that shape a run of this configuration; see :func:`file_hashes`."""
+    return _digest(tuple(sorted(file_hashes(config).items())))
 
 
 @cache
-def _digest(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update("/".join(file.parts[-2:]).encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+def _digest(hashes: tuple[tuple[str, str], ...]) -> str:
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12]
+
+
+def package_hash() -> str:
+    """Twelve hex digits over all files of the package that shape results."""
+    root = Path(cvsa.__file__).parent
+    files = sorted(file for part in SHAPING for file in (root / part).rglob("*.py"))
+    return _digest(tuple((file.relative_to(root).as_posix(), _file_hash(file)) for file in files))
+
+
+def file_hashes(config: RunConfig) -> dict[str, str]:
+    """The files that shape a run, "cvsa/views/swap.py", each with twelve hex digits over its code.
+
+    Comments, docstrings and empty lines do not count: they shape nothing. A file of the user's own is named
+    by itself alone.
+    """
+    return {_name(file): _file_hash(file) for file in shaping_files(config)}
+
+
+@cache
+def _name(file: Path) -> str:
+    package = Path(cvsa.__file__).parent
+    return file.relative_to(package.parent).as_posix() if file.is_relative_to(package) else file.name
+
+
+@cache
+def _file_hash(file: Path) -> str:
+    return hashlib.sha256(without_remarks(file.read_text(encoding="utf-8")).encode()).hexdigest()[:12]
+
+
+def without_remarks(source: str) -> str:
+    """Python source without comments, docstrings, blank lines and spaces at the ends of lines."""
+    lines = source.splitlines()
+    blank: list[tuple[int, int, int, int]] = []  # first line, column, last line, column; of characters
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
+                last, end = first.end_lineno or first.lineno, first.end_col_offset or 0
+                end = len(lines[last - 1].encode()[:end].decode())  # ast counts bytes
+                blank.append((first.lineno, first.col_offset, last, end))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            blank.append((*token.start, *token.end))
+    for top, left, bottom, right in sorted(blank, reverse=True):
+        kept = lines[top - 1][:left] + lines[bottom - 1][right:]
+        lines[top - 1 : bottom] = [kept, *[""] * (bottom - top)]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+@cache
+def lock_hash() -> str | None:
+    """Twelve hex digits over the lock file; None outside a checkout."""
+    file = Path(cvsa.__file__).parents[1] / "requirements.lock"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else None
 
 
 def _git(*arguments: str) -> str | None:
@@ -117,14 +179,15 @@ def commit(config: RunConfig | None = None) -> dict[str, Any]:
     """Version of the package and its commit.
 
     Args:
-        config: of a run; adds "hash" (:func:`code_hash`) and "dirty", whether the files that shape the run
-            differ from that commit (None outside a checkout).
+        config: of a run; adds "hash" (:func:`code_hash`), "files" (:func:`file_hashes`) and "dirty", whether
+            these files differ from that commit (None outside a checkout).
     """
     told = {"version": cvsa.__version__, "commit": _git("rev-parse", "HEAD")}
     if config is None:
         return told
     status = _git("status", "--porcelain", "--", *map(str, shaping_files(config)))
-    return {**told, "dirty": None if status is None else bool(status), "hash": code_hash(config)}
+    dirty = None if status is None else bool(status)
+    return {**told, "dirty": dirty, "hash": code_hash(config), "files": file_hashes(config)}
 
 
 def library_versions() -> dict[str, str]:

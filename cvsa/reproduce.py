@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cvsa.costs import estimate
 from cvsa.errors import CVSAError
 from cvsa.grid import Run, load_grid
-from cvsa.records import RECORD
+from cvsa.records import DAMAGED, RECORD, read_record
 
 
 def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> int:
@@ -64,12 +64,33 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
             ) from None
         _announce(preset, grid.runs, jobs)
         folders = [results / run.kind / run.name for run in grid.runs]
+        for said in set_aside(folders, results / DAMAGED):
+            print(said, file=sys.stderr, flush=True)
         with (results / "snakemake.log").open("w") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             status = _follow(process, results / "snakemake.log")
         if status:
             _explain(folders, results / "snakemake.log")
         return status
+
+
+def set_aside(folders: list[Path], where: Path) -> list[str]:
+    """Move folders whose record is damaged out of the way, so that these runs are made again.
+
+    Returns:
+        A line for each: what was wrong, and where the folder is now.
+    """
+    said = []
+    for folder in folders:
+        if (folder / RECORD).is_file():
+            try:
+                read_record(folder)
+            except CVSAError as error:
+                target = where / f"{folder.parent.name}-{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+                where.mkdir(exist_ok=True)
+                folder.rename(target)
+                said.append(f"made again: {error} It was moved to {target}.")
+    return said
 
 
 def _follow(process: subprocess.Popen[bytes], log: Path) -> int:

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cvsa.config import (
+    ADDED_LATER,
     KINDS,
     PRESETS,
     FinetuneConfig,
@@ -115,6 +117,10 @@ def test_aliases_name_rows() -> None:
         ({"stage": 3}, ["stage", "less than or equal to 2"]),
         ({"epochs": 2, "warmup_epochs": 2}, ["warmup_epochs", "below epochs"]),
         ({"swap_scale": 1.5}, ["swap_scale", "less than or equal to 1"]),
+        ({"swap_crop": 0}, ["swap_crop", "greater than 0"]),
+        ({"swap_area": "object"}, ["swap_area", "'box' or 'image'"]),
+        ({"swap_backgrounds": "sky"}, ["swap_backgrounds", "'same', 'scenes' or 'blank'"]),
+        ({"align_depth": 4}, ["align_depth", "less than or equal to 3"]),
     ],
 )
 def test_bad_input_is_one_clear_line(given: dict[str, object], words: list[str]) -> None:
@@ -138,6 +144,29 @@ def test_identity_depends_on_what_is_run_only() -> None:
         evaluation.identity()
         != resolve(FinetuneConfig, row="BYOL", pretrained="a", parent="1" * 12).identity()
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "identity"),
+    # As they were before any field of ADDED_LATER of this kind existed.
+    [
+        ({}, "8159de2796ee"),
+        ({"row": "MoCo.v2+SS"}, "2e84eae81f4a"),
+        ({"row": "BYOL", "stage": 1}, "911fd814db5e"),
+    ],
+)
+def test_fields_that_came_later_leave_the_names_of_earlier_runs(given: dict[str, Any], identity: str) -> None:
+    config = resolve(PretrainConfig, **given)
+    assert config.identity() == identity
+    changes = {
+        "swap_area": "image", "swap_crop": 0.8, "swap_backgrounds": "scenes", "align_symmetric": False,
+        "align_depth": 3,
+    }  # fmt: skip
+    assert set(changes) == set(ADDED_LATER) & set(PretrainConfig.model_fields)
+    for name, value in changes.items():
+        assert PretrainConfig.model_fields[name].default == getattr(config, name) == ADDED_LATER[name]
+        assert resolve(PretrainConfig, **given, **{name: ADDED_LATER[name]}).identity() == identity
+        assert resolve(PretrainConfig, **given, **{name: value}).identity() != identity
 
 
 @pytest.mark.parametrize("model", KINDS)

@@ -52,3 +52,7 @@ def test_drawn_birds_depend_on_no_photograph_code(tmp_path: Path) -> None:
     )
     assert "data/birds.py" in drawn - photographs
     assert {"data/photographs.py", "data/listing.py", "saliency/stored.py"} <= photographs - drawn
+    scenes = resolve(
+        PretrainConfig, row="BYOL+SS", dataset="folder", root=str(tmp_path), swap_backgrounds="scenes"
+    )
+    assert {"data/scenes.py", "data/photographs.py"} <= names(scenes)

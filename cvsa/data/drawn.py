@@ -30,6 +30,16 @@ def load_drawn(config: DataConfig) -> dict[str, ImageBank]:
     return {split: _load(config, split, count) for split, count in counts.items()}
 
 
+def load_scenes(config: DataConfig) -> ImageBank:
+    """Drawn scenes for another data set's pictures: as many as ``train_images``, at its bank's size.
+
+    They are the training split of SynthScenes with the same object size and data seed, with exact masks.
+    """
+    same = ("bank_size", "train_images", "object_size", "data_seed")
+    scenes = DataConfig(dataset="synthscenes", **{name: getattr(config, name) for name in same})
+    return _load(scenes, "train", scenes.train_images)
+
+
 # images (n, 3, R, R) uint8, their exact masks (n, R, R) uint8, number of the first -> maps (n, R, R) uint8
 Change = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 

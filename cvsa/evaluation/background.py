@@ -28,12 +28,11 @@ from torch import Tensor
 from cvsa.data.bank import ImageBank
 from cvsa.data.render import Streams, check_index, check_number
 from cvsa.errors import CVSAError
+from cvsa.evaluation.features import Predict
 
 CONDITIONS = ("original", "same_class", "random_class", "blank", "foreground", "background")
 DERIVED = ("gap", "background_ceiling", "follows", "follows_chance")
 
-Predict = Callable[[Tensor], Tensor]
-"""Images (B, 3, R, R) float32 in [0, 1] -> logits (B, K) on the CPU."""
 Pictures = Callable[[np.ndarray], Tensor]
 """Places (B,) in `Backgrounds.index` -> uint8 (B, 3, R, R)."""
 Index = Sequence[int] | np.ndarray | Tensor
@@ -226,7 +225,7 @@ def background_metrics(predict: Predict, given: Backgrounds, batch: int = 250) -
     """Accuracy in every condition, the gap, and how often a prediction follows the background.
 
     Args:
-        predict: the classifier, see `Predict`.
+        predict: the classifier, see `cvsa.evaluation.features.Predict`.
         given: of `backgrounds`.
         batch: pictures at a time.
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from cvsa.data.bank import ImageBank
 from cvsa.errors import CVSAError
 from cvsa.evaluation.features import whole_view
-from cvsa.methods import cast
+from cvsa.methods import grad_cam as differentiable
 from cvsa.methods.backbone import Backbone
 from cvsa.methods.base import Method
 from cvsa.saliency.attention import Attention
@@ -54,7 +54,7 @@ def grad_cam(backbone: Backbone, images: Tensor, score: Score) -> Tensor:
             features = backbone(images).float()  # (B, D, h, w)
         with torch.enable_grad(), torch.autocast(features.device.type, enabled=False):
             features.requires_grad_()
-            return cast.grad_cam(features, score(features)).detach()[:, 0]
+            return differentiable.grad_cam(features, score(features)).detach()[:, 0]
 
 
 def linear_score(backbone: Backbone, weight: Tensor, targets: Tensor) -> Score:

@@ -13,8 +13,6 @@ distance = (mean cosine distance of the pairs' features) / (the same of random p
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import torch
@@ -24,12 +22,10 @@ from torch.nn import functional as F
 from cvsa.data.birds import SynthBirds
 from cvsa.data.interventions import with_attributes, with_style
 from cvsa.data.render import Streams
-from cvsa.evaluation.background import Effects, Index, Predict, batches, ceiling, decide, select
+from cvsa.evaluation.background import Effects, Index, batches, ceiling, decide, select
+from cvsa.evaluation.features import Embed, Predict
 
 ARROWS = ("style", "background", "texture")
-
-Embed = Callable[[Tensor], Tensor]
-"""Images (B, 3, R, R) float32 in [0, 1] -> features (B, D)."""
 
 
 def causal_pairs(
@@ -90,8 +86,8 @@ def sensitivities(
     """How far each cause moves the features, and how often it changes the decision.
 
     Args:
-        embed: the encoder, see `Embed`.
-        predict: a classifier, see `cvsa.evaluation.background.Predict`; None: distances only.
+        embed: the encoder, see `cvsa.evaluation.features.Embed`.
+        predict: a classifier, see `cvsa.evaluation.features.Predict`; None: distances only.
         birds: the set whose pictures are changed, usually the test split's (`birds_of`).
         index: which images, (n,), at least 2; None: all.
         seed: of everything that is chosen.

@@ -6,11 +6,11 @@ was at hand, so all measures here are ours [O], each from the literature it cite
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import accumulate, count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,17 +18,18 @@ from torch import Tensor
 
 from cvsa.data.bank import ImageBank
 from cvsa.errors import CVSAError
+from cvsa.evaluation.attribution import localization_steps, measure_localization
 from cvsa.evaluation.fewshot import episodes
-from cvsa.evaluation.leaning import lean
 from cvsa.evaluation.linear import closed_form, sgd
-from cvsa.evaluation.looking import look
 from cvsa.evaluation.regression import regress_boxes
+from cvsa.evaluation.reliance import measure_reliance, reliance_steps
 from cvsa.evaluation.retrieval import retrieve
 from cvsa.evaluation.subject import Findings, Subject, sample
 from cvsa.evaluation.truth import truth_of
 from cvsa.lineage import resolve_evaluation
-from cvsa.records import Record, atomic_write, finished, make_record, now, write_record
+from cvsa.records import Record, atomic_write, finished, make_record, write_record
 from cvsa.training.runtime import Runtime, progress_bar
+from cvsa.training.stopwatch import Stopwatch
 
 FRAMES = ("localization", "background", "causal", "texture")
 SHOTS = (1, 5)
@@ -53,39 +54,39 @@ def evaluate(out: Path, **given: Any) -> Record:
     done = finished(config, out)
     if done:
         return done
-    started, clock = now(), time.monotonic()
     runtime = Runtime.of(config)
+    watch = Stopwatch(runtime.device)
     subject, found = Subject(config, parent, runtime), Findings()
-    with progress_bar(0, 0, f"evaluate {config.row}", "step") as bar:
+    parts = [PARTS[name] for name in config.parts.split(",")]
+    steps = [part.steps(subject) for part in parts]
+    with progress_bar(sum(steps), 0, f"evaluate {config.row}", "step") as bar:
+        for part, end in zip(parts, accumulate(steps), strict=True):
+            begun = count(int(bar.n))
 
-        def step(name: str) -> None:
-            bar.set_postfix_str(name, refresh=False)
-            bar.update()
+            def step(name: str, begun: Iterator[int] = begun) -> None:
+                bar.set_postfix_str(name, refresh=False)
+                bar.update(next(begun) - bar.n)
 
-        for part in config.parts.split(","):
-            step(part)
-            found.merge(PARTS[part](subject, step))
+            found.merge(part.measure(subject, step))
+            bar.update(end - bar.n)  # what the data does not allow is done with, too
     for name in FRAMES:  # another evaluation may have been stopped in this folder
         (out / f"{name}.csv").unlink(missing_ok=True)
     for name, frames in found.frames.items():
         atomic_write(out / f"{name}.csv", pd.concat(frames).to_csv(index=False, float_format="%.5g"))
-    seconds = time.monotonic() - clock
     images = sum(map(len, subject.splits.values()))
     record = make_record(
         config,
         parent=parent,
         classifier=child,
-        started=started,
-        seconds=seconds,
+        watch=watch,
         runtime=runtime,
+        banks=subject.splits,
         metrics=found.metrics,
         unavailable=found.unavailable,
         counts={f"{name}_images": len(bank) for name, bank in subject.splits.items()},
-        data_fingerprints={name: bank.fingerprint for name, bank in subject.splits.items()},
-        images_per_second=round(images / seconds, 1),
+        images_per_second=round(images / watch.seconds, 1),
     )
-    write_record(record, out)
-    return record
+    return write_record(record, out)
 
 
 def protocols(subject: Subject, step: Callable[[str], None]) -> Findings:
@@ -153,14 +154,27 @@ def _habitat(subject: Subject) -> dict[str, float]:
 def by_sgd(subject: Subject, step: Callable[[str], None]) -> Findings:
     """The linear probe by the published recipe, "linear.class_sgd"."""
     found = Findings()
+    step("sgd")
     probe = sgd(subject.labelled("train"), subject.classes, seed=subject.config.seed)
     found.add("linear", {"class_sgd": probe.accuracy(*subject.labelled("test"))})
     return found
 
 
-PARTS: dict[str, Callable[[Subject, Callable[[str], None]], Findings]] = {
-    "localization": look,
-    "background": lean,
-    "protocols": protocols,
-    "sgd": by_sgd,
+class Part(NamedTuple):
+    """Something to ask of a network.
+
+    Attributes:
+        measure: from the network and what is called with the name of each step before it is taken.
+        steps: how many there are, where the data has all that they take.
+    """
+
+    measure: Callable[[Subject, Callable[[str], None]], Findings]
+    steps: Callable[[Subject], int]
+
+
+PARTS = {
+    "localization": Part(measure_localization, localization_steps),
+    "background": Part(measure_reliance, reliance_steps),
+    "protocols": Part(protocols, lambda _: 3 + len(SHOTS)),
+    "sgd": Part(by_sgd, lambda _: 1),
 }

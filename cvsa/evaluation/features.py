@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +13,11 @@ from cvsa.data.bank import ImageBank
 from cvsa.methods.backbone import Backbone, build_backbone
 from cvsa.training.checkpoint import load_start
 from cvsa.training.runtime import Runtime, seeded
+
+Embed = Callable[[Tensor], Tensor]
+"""Images (B, 3, R, R) float32 in [0, 1], of the bank's side -> pooled features (B, D) float32 on the CPU."""
+Predict = Callable[[Tensor], Tensor]
+"""The same images -> logits (B, K) on the CPU."""
 
 
 def starting_backbone(config: ChildConfig, runtime: Runtime) -> Backbone:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from cvsa.data.datasets import load_splits
 from cvsa.evaluation.features import extract_features, starting_backbone
 from cvsa.lineage import resolve_run
 from cvsa.methods.backbone import Backbone
-from cvsa.records import PREDICTIONS, Record, atomic_write, finished, make_record, now, write_record
+from cvsa.records import PREDICTIONS, Record, atomic_write, finished, make_record, write_record
 from cvsa.training.checkpoint import save_weights
 from cvsa.training.loop import fit, forget_checkpoint
 from cvsa.training.runtime import Runtime, seeded
+from cvsa.training.stopwatch import Stopwatch
 from cvsa.views import random_resized_crop
 
 
@@ -96,8 +96,8 @@ def finetune(out: Path, **given: Any) -> Record:
     done = finished(config, out)
     if done:
         return done
-    started, clock = now(), time.monotonic()
     runtime = Runtime.of(config)
+    watch = Stopwatch(runtime.device)
     splits = load_splits(config)
     bank, training = splits["train"], config
     if config.label_fraction < 1:
@@ -143,18 +143,18 @@ def finetune(out: Path, **given: Any) -> Record:
     record = make_record(
         config,
         parent=parent,
-        started=started,
-        seconds=time.monotonic() - clock,
+        watch=watch,
         runtime=runtime,
+        banks=splits,
+        trained_seconds=float(history["seconds"].sum()),
         metrics=metrics,
         counts={
             "train_images": len(bank),
             "classes": len(bank.classes),
             **{f"{name}_images": len(split) for name, split in splits.items() if name != "train"},
         },
-        data_fingerprints={name: split.fingerprint for name, split in splits.items()},
         images_per_second=round(rate, 1),
     )
-    write_record(record, out)
+    record = write_record(record, out)
     forget_checkpoint(out)
     return record

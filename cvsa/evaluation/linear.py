@@ -1,7 +1,7 @@
 """Linear probes of frozen features: in closed form, and by the published recipe of gradient descent.
 
-The closed form is ridge regression on one-hot labels: one eigendecomposition serves every L2 strength, so it
-takes seconds where the recipe takes minutes. Both return weights for the features as they are.
+The closed form is ridge regression on one-hot labels, where one eigendecomposition serves every L2 strength;
+the recipe is much slower. Both return weights for the features as they are.
 """
 
 from __future__ import annotations

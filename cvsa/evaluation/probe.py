@@ -6,7 +6,6 @@ should have stored.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from cvsa.config import ProbeConfig
 from cvsa.data.datasets import load_splits
 from cvsa.evaluation.features import extract_features, starting_backbone
 from cvsa.lineage import resolve_run
-from cvsa.records import Record, finished, make_record, now, write_record
+from cvsa.records import Record, finished, make_record, write_record
 from cvsa.training.runtime import Runtime
+from cvsa.training.stopwatch import Stopwatch
 
 # L2 strengths tried; the validation split chooses.
 L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -118,14 +118,14 @@ def probe(out: Path, **given: Any) -> Record:
     done = finished(config, out)
     if done:
         return done
-    started, clock = now(), time.monotonic()
     runtime = Runtime.of(config)
+    watch = Stopwatch(runtime.device)
     splits = load_splits(config)
     backbone = starting_backbone(config, runtime)
     features = {
         name: extract_features(backbone, bank, config.image_size, runtime) for name, bank in splits.items()
     }
-    extracted = time.monotonic() - clock
+    extracted = watch.seconds
     data = {name: (features[name], bank.labels.cpu()) for name, bank in splits.items()}
     # The validation split is reported too: recipes are chosen by it.
     tests = {name: pair for name, pair in data.items() if name != "train"}
@@ -145,16 +145,14 @@ def probe(out: Path, **given: Any) -> Record:
     record = make_record(
         config,
         parent=parent,
-        started=started,
-        seconds=time.monotonic() - clock,
+        watch=watch,
         runtime=runtime,
+        banks=splits,
         metrics=metrics,
         counts={f"{name}_images": len(bank) for name, bank in splits.items()},
-        data_fingerprints={name: bank.fingerprint for name, bank in splits.items()},
         images_per_second=round(sum(map(len, splits.values())) / extracted, 1),
     )
-    write_record(record, out)
-    return record
+    return write_record(record, out)
 
 
 def _habitat_probe(data: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

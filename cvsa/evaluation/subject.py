@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from cvsa.config import PUBLISHED, EvaluateConfig, PretrainConfig
 from cvsa.data.bank import ImageBank
 from cvsa.data.datasets import load_splits
 from cvsa.errors import CVSAError
-from cvsa.evaluation.features import extract_features, starting_backbone, whole_view
+from cvsa.evaluation.features import Embed, Predict, extract_features, starting_backbone, whole_view
 from cvsa.evaluation.finetune import Classifier
 from cvsa.evaluation.linear import Linear, closed_form
 from cvsa.methods.backbone import Backbone, build_backbone
@@ -27,10 +27,6 @@ from cvsa.training.pretrain import load_method
 from cvsa.training.runtime import Runtime
 
 BATCH = 200  # images that pass the network together
-
-# images (B, 3, R, R) in [0, 1], of the bank's side -> logits (B, K) on the CPU
-Predict = Callable[[Tensor], Tensor]
-Embed = Callable[[Tensor], Tensor]  # the same images -> pooled features (B, D) float32 on the CPU
 
 
 @dataclass
@@ -80,6 +76,24 @@ class Findings:
             self.frames.setdefault(name, []).extend(frames)
 
 
+class OnDemand(Mapping[str, Tensor]):
+    """Tensors by name, each made when first asked for and then kept."""
+
+    def __init__(self, make: Callable[[str], Tensor], names: Iterable[str]) -> None:
+        self._make, self._names = cache(make), dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Subject:
     """A network under evaluation.
 
@@ -111,12 +125,13 @@ class Subject:
         return len(self.splits["train"].classes)
 
     @cached_property
-    def features(self) -> dict[str, Tensor]:
+    def features(self) -> Mapping[str, Tensor]:
         """Pooled frozen features of each split, (N, D) float32 on the CPU."""
-        return {
-            name: extract_features(self.frozen, bank, self.config.image_size, self.runtime)
-            for name, bank in self.splits.items()
-        }
+
+        def extract(split: str) -> Tensor:
+            return extract_features(self.frozen, self.splits[split], self.config.image_size, self.runtime)
+
+        return OnDemand(extract, self.splits)
 
     @torch.no_grad()
     def maps(self, bank: ImageBank, index: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from cvsa.data.birds import SynthBirds
 from cvsa.data.habitats import PLAIN
 from cvsa.data.interventions import backdrop, cutout, with_attributes
 from cvsa.data.render import Streams
-from cvsa.evaluation.background import Effects, Index, Predict, batches, ceiling, decide, select, to_bytes
+from cvsa.evaluation.background import Effects, Index, batches, ceiling, decide, select, to_bytes
+from cvsa.evaluation.features import Predict
 
 SURFACE, SHAPE = ("crown", "wing bars", "breast", "streaks"), ("beak", "tail")
 CUES = ("intact", "grey", "silhouette", "shuffled", "conflict")
@@ -133,7 +134,7 @@ def texture_metrics(
     either. It cannot be both, see `shape_donors`.
 
     Args:
-        predict: the classifier, see `cvsa.evaluation.background.Predict`.
+        predict: the classifier, see `cvsa.evaluation.features.Predict`.
         birds: the set whose pictures are changed, usually the test split's (`birds_of`).
         index: which images, (n,); None: all.
         seed: of the conflicts and of the shuffling.

@@ -74,7 +74,7 @@ def build_method(config: PretrainConfig) -> Method:
 
     Args:
         config: uses base, backbone, image_size, seed, projector_hidden, projector_dim, ema_momentum,
-            temperature, queue_size, align_weight, align_dim and align_scores.
+            temperature, queue_size, align_weight, align_dim, align_scores, align_depth and align_symmetric.
 
     Raises:
         CVSAError: unknown backbone; a method of your own that cannot be imported.
@@ -88,6 +88,8 @@ def build_method(config: PretrainConfig) -> Method:
         method: Method = _find_class(find_base(config.base).method)(config)
         if config.align_weight > 0:
             width = method.encoder.num_features
-            module = SaliencyAlignment(width, dim=config.align_dim, scores=config.align_scores)
-            method.attach_alignment(module, config.align_weight)
+            module = SaliencyAlignment(
+                width, dim=config.align_dim, scores=config.align_scores, depth=config.align_depth
+            )
+            method.attach_alignment(module, config.align_weight, config.align_symmetric)
     return method

@@ -99,14 +99,20 @@ class SaliencyAlignment(nn.Module):
         in_features: D, channels of the backbone's map.
         dim: C, channels correlated; 256 by default [O].
         scores: "normalised" or "raw".
+        depth: convolutions in g_conv and in p_conv each, at least 1; 2 by default [O].
     """
 
     def __init__(
-        self, in_features: int, *, dim: int = 256, scores: Literal["normalised", "raw"] = "normalised"
+        self,
+        in_features: int,
+        *,
+        dim: int = 256,
+        scores: Literal["normalised", "raw"] = "normalised",
+        depth: int = 2,
     ) -> None:
         super().__init__()
-        self.g_conv = conv_mlp(in_features, dim, dim)
-        self.p_conv = conv_mlp(dim, dim, dim)
+        self.g_conv = conv_mlp(in_features, dim, dim, depth)
+        self.p_conv = conv_mlp(dim, dim, dim, depth)
         self.target_g_conv = MomentumCopy(self.g_conv)
         self.normalised = scores == "normalised"
         if self.normalised:

@@ -17,6 +17,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SLIM: dict[str, tuple[tuple[int, int, int], tuple[tuple[int, int], ...]]] = {
     "resnet_slim": ((5, 4, 32), ((64, 2), (64, 1))),
 }
+# Slim vision transformers [O], made by timm's class: no published model takes so small images at such a cost.
+# Width of the features and number of weights are near the slim ResNet's; the class token is there to be asked
+# for its attention, the map is made of the others.
+SLIM_VIT: dict[str, dict[str, Any]] = {
+    "vit_slim": {"patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0},
+}
 
 
 class Backbone(nn.Module):
@@ -104,31 +110,47 @@ def slim_resnet(name: str) -> tuple[nn.Sequential, int]:
 
 
 def build_backbone(name: str, *, image_size: int, pretrained: bool = False) -> Backbone:
-    """A slim ResNet of this file, or any timm model by name.
+    """A slim network of this file, or any timm model by name.
 
     Args:
-        name: "resnet_slim", or a name of ``timm.list_models()``: CNNs and vision transformers alike; a
-            transformer's patch tokens are its map.
+        name: "resnet_slim", "vit_slim", or a name of ``timm.list_models()``: CNNs and vision transformers
+            alike; a transformer's patch tokens are its map.
         image_size: side S of the images in pixels; transformers fix their patch grid by it.
         pretrained: load timm's published weights (a download, once).
 
     Raises:
         CVSAError: unknown name (the nearest are named), no weights to be had, a size the model cannot take.
     """
+    if pretrained and name in (*SLIM, *SLIM_VIT):
+        raise CVSAError(f"Backbone {name!r} has no published weights: pretrained must be False.")
     if name in SLIM:
-        if pretrained:
-            raise CVSAError(f"Backbone {name!r} has no published weights: pretrained must be False.")
         return Backbone(*slim_resnet(name))
+    if name in SLIM_VIT:
+        return _slim_transformer(name, image_size)
     return _timm_backbone(name, image_size, pretrained)
+
+
+def _slim_transformer(name: str, image_size: int) -> Backbone:
+    from timm.models.vision_transformer import VisionTransformer
+
+    patch = SLIM_VIT[name]["patch_size"]
+    if image_size % patch:
+        raise CVSAError(
+            f"Backbone {name!r} cuts images into patches of {patch} px, so image_size must be a multiple of "
+            f"{patch}; got {image_size}."
+        )
+    sizes: dict[str, Any] = {"img_size": image_size, "dynamic_img_size": True}
+    trunk = VisionTransformer(**SLIM_VIT[name], **sizes, num_classes=0, global_pool="")
+    return Backbone(trunk, trunk.num_features, prefix_tokens=trunk.num_prefix_tokens)
 
 
 def _timm_backbone(name: str, image_size: int, pretrained: bool) -> Backbone:
     import timm  # seconds to import, and the slim networks do without
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*SLIM, *timm.list_models()], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, [*SLIM, *SLIM_VIT, *timm.list_models()], n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        allowed = f"{', '.join(SLIM)} and the names of timm.list_models()"
+        allowed = f"{', '.join([*SLIM, *SLIM_VIT])} and the names of timm.list_models()"
         raise CVSAError(f"Unknown backbone {name!r}.{hint} Allowed: {allowed}.")
     # Only transformers know a size, and only some take another later: ask for the most, settle for less.
     sized = {"img_size": image_size}

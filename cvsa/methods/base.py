@@ -45,13 +45,21 @@ class Method(nn.Module):
         super().__init__()
         self.encoder = build_backbone(config.backbone, image_size=config.image_size)
         self.alignment: SaliencyAlignment | None = None
+        self.align_symmetric = True
         self.base_momentum = config.ema_momentum
         self.weights = {"contrastive": 1.0}
         self.diagnostics: dict[str, Tensor] = {}
 
-    def attach_alignment(self, module: SaliencyAlignment, weight: float) -> None:
-        """Add L_Align with this weight; its momentum copy is updated with the method's own."""
-        self.alignment = module
+    def attach_alignment(self, module: SaliencyAlignment, weight: float, symmetric: bool = True) -> None:
+        """Add L_Align with this weight; its momentum copy is updated with the method's own.
+
+        Args:
+            module: of the encoder's width.
+            weight: w, not negative.
+            symmetric: in every direction of the base's own loss [I]; else with the first view as query
+                only [O].
+        """
+        self.alignment, self.align_symmetric = module, symmetric
         self.weights["alignment"] = weight
 
     def forward(self, views: tuple[Views, ...]) -> dict[str, Tensor]:
@@ -82,13 +90,15 @@ class Method(nn.Module):
             embeddings: online projections (B, d), one per view, for the diagnostics.
             pairs: per direction of the base's loss, online map of the query view (B, D, H, W), map of the key
                 view (B, D, H, W) and mask of the query view (B, 1, S, S). L_Align is summed over them as the
-                base sums its own loss: two directions for a symmetrised base, one otherwise [I].
+                base sums its own loss: two directions for a symmetrised base, one otherwise [I]; over the
+                first alone where the alignment was attached one-way.
         """
         losses = {"contrastive": contrastive}
         with torch.no_grad():
             self.diagnostics = {"embedding_std": torch.stack([embedding_std(z) for z in embeddings]).mean()}
         if self.alignment is not None:
-            terms, gaps = zip(*(self.alignment(*pair) for pair in pairs), strict=True)
+            used = pairs if self.align_symmetric else pairs[:1]
+            terms, gaps = zip(*(self.alignment(*pair) for pair in used), strict=True)
             losses["alignment"] = torch.stack(terms).sum()
             self.diagnostics["attention_gap"] = torch.stack(gaps).mean()
         return losses
@@ -157,7 +167,7 @@ class PretextMethod(Method):
         super().__init__(config)
         self.weights = {"pretext": 1.0}
 
-    def attach_alignment(self, module: SaliencyAlignment, weight: float) -> None:
+    def attach_alignment(self, module: SaliencyAlignment, weight: float, symmetric: bool = True) -> None:
         """Refuse: the alignment needs two views which share an object.
 
         Raises:

@@ -11,29 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvsa.methods.alignment import reduce_mask
-from cvsa.methods.heads import full_precision, raised
+from cvsa.methods.grad_cam import grad_cam as grad_cam  # part of this module's interface too
+from cvsa.methods.heads import full_precision
 from cvsa.methods.moco import MoCoV2
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
     from cvsa.views import Views
-
-
-def grad_cam(features: Tensor, score: Tensor) -> Tensor:
-    r"""Where a score comes from: G_i = ReLU( sum_c w_c A_c,i ),  w_c = mean_j d score / d A_c,j.
-
-    The gradient is part of the graph: what follows from G can be differentiated again.
-
-    Args:
-        features: A, (B, D, H, W), with gradient.
-        score: (B,), computed from ``features``.
-
-    Returns:
-        (B, 1, H, W), at least 0.
-    """
-    (gradient,) = torch.autograd.grad(score.sum(), features, create_graph=True)  # (B, D, H, W)
-    weights = raised(gradient).mean(dim=(2, 3), keepdim=True)  # (B, D, 1, 1)
-    return F.relu((weights * raised(features)).sum(dim=1, keepdim=True))
 
 
 @full_precision

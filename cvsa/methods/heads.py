@@ -23,14 +23,17 @@ def mlp(inputs: int, hidden: int, outputs: int, *, norm: bool) -> nn.Sequential:
     )
 
 
-def conv_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """1x1 conv - BatchNorm - ReLU - 1x1 conv [O], (B, inputs, H, W) -> (B, outputs, H, W)."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, hidden, 1, bias=False),
-        nn.BatchNorm2d(hidden),
-        nn.ReLU(True),
-        nn.Conv2d(hidden, outputs, 1),
-    )
+def conv_mlp(inputs: int, hidden: int, outputs: int, depth: int = 2) -> nn.Sequential:
+    """1x1 convolutions, (B, inputs, H, W) -> (B, outputs, H, W), with BatchNorm - ReLU between them [O].
+
+    Args:
+        depth: how many, at least 1; one alone is linear.
+    """
+    layers: list[nn.Module] = []
+    for _ in range(depth - 1):
+        layers += [nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(True)]
+        inputs = hidden
+    return nn.Sequential(*layers, nn.Conv2d(inputs, outputs, 1))
 
 
 class MomentumCopy(nn.Module):

@@ -8,14 +8,14 @@ from pathlib import Path
 from cvsa.config import DRAWN, PretrainConfig
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
-from cvsa.records import HISTORY, PREDICTIONS, RECORD, read_record
+from cvsa.records import RECORD, read_record
 from cvsa.report.photographs import keep_photographs
 from cvsa.report.pictures import METHOD_ROW
 from cvsa.report.training_maps import keep_maps
 
 
 def keep(preset: str, root: Path) -> int:
-    """Copy record, history and predictions of every run of a preset; look at photographs once more.
+    """Copy the record of every run of a preset and the CSV files it names; look at photographs once more.
 
     Weights stay behind: they are large, and photographs' terms may forbid to pass them on.
 
@@ -27,23 +27,24 @@ def keep(preset: str, root: Path) -> int:
         How many runs were copied.
 
     Raises:
-        CVSAError: a run is missing; nothing is copied then.
+        CVSAError: a run is missing or damaged; nothing is copied then.
     """
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
     made, kept = root / "book" / "results" / preset, root / "results" / preset
+    names: dict[Path, list[str]] = {}
     for run in grid.runs:
-        if not (made / run.kind / run.name / RECORD).is_file():
+        folder = Path(run.kind) / run.name
+        if not (made / folder / RECORD).is_file():
             raise CVSAError(
-                f"{made / run.kind / run.name} is not finished. "
-                f"Run `cvsa reproduce --preset {preset} --no-report` first."
+                f"{made / folder} is not finished. Run `cvsa reproduce --preset {preset} --no-report` first."
             )
-    for run in grid.runs:
-        target = kept / run.kind / run.name
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (HISTORY, PREDICTIONS, RECORD):
-            source = made / run.kind / run.name / name
-            if source.is_file():
-                shutil.copyfile(source, target / name)
+        names[folder] = [*read_record(made / folder).files, RECORD]
+    for folder, files in names.items():
+        (kept / folder).mkdir(parents=True, exist_ok=True)
+        for old in (kept / folder).glob("*.csv"):
+            old.unlink()
+        for name in files:
+            shutil.copyfile(made / folder / name, kept / folder / name)
     _look_at_photographs(made, kept, [run.name for run in grid.runs if run.kind == "pretrain"])
     keep_maps(grid, made, kept)
     return len(grid.runs)

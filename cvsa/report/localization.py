@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cvsa.evaluation.looking import ATTENTION
+from cvsa.evaluation.attribution import ATTENTION
 from cvsa.report import tables
 from cvsa.report.evaluated import (
     DASH,

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from cvsa.config import PretrainConfig
 from cvsa.data.birds import SynthBirds
+from cvsa.evaluation.attribution import sources
 from cvsa.evaluation.causal import causal_pairs
 from cvsa.evaluation.localization import choose, measure, to_pixels, truth_of
-from cvsa.evaluation.looking import sources
 from cvsa.evaluation.snapshots import FILE, load_frames
 from cvsa.evaluation.subject import Subject, sample
 from cvsa.evaluation.texture import cue_pictures

@@ -7,7 +7,7 @@ exact masks that drawn pictures have: the maps on the training images, the atten
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from cvsa.grid import Grid
 from cvsa.methods.alignment import reduce_mask
 from cvsa.methods.catalogue import VIEWS
 from cvsa.provenance import commit, library_versions
-from cvsa.records import Record, atomic_write, now, read_record
+from cvsa.records import Record, atomic_write, read_record
 from cvsa.saliency.degrade import find_degradation
 from cvsa.saliency.detectors import DETECTORS
 from cvsa.saliency.quality import Quality, rate
@@ -101,7 +101,7 @@ def measure(folders: Iterable[Path]) -> TrainingMaps:
         CVSAError: a run on photographs, whose exact masks are not known; no runs; a bank that is no longer
             the one a run was trained on.
     """
-    started, runs, qualities, validation = now(), [], {}, ""
+    started, runs, qualities, validation = datetime.now(UTC), [], {}, ""
     for folder in folders:
         record = read_record(folder)
         config = PretrainConfig(**record.config)

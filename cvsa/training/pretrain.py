@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -16,16 +15,22 @@ from cvsa.lineage import parent_of
 from cvsa.methods import build_method
 from cvsa.methods.base import Method
 from cvsa.methods.catalogue import find_base
-from cvsa.records import Record, finished, make_record, now, write_record
+from cvsa.records import Record, finished, make_record, write_record
 from cvsa.training.checkpoint import load_start, load_weights, save_weights
 from cvsa.training.loop import fit, forget_checkpoint
 from cvsa.training.runtime import Runtime, seeded
+from cvsa.training.stopwatch import Stopwatch
 from cvsa.views import ViewMaker, Views, ViewSettings
 from cvsa.views.cutout import BACKGROUNDS
 
 
 def build_views(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
     """The view generator a configuration asks for, over a bank."""
+    scenes = None
+    if config.swap_backgrounds == "scenes":
+        from cvsa.data.drawn import load_scenes  # photographs do without what draws
+
+        scenes = load_scenes(config).to(bank.device)
     settings = ViewSettings(
         config.image_size,
         scale=config.swap_scale,
@@ -35,6 +40,10 @@ def build_views(config: PretrainConfig, bank: ImageBank) -> ViewMaker:
         masks=find_base(config.base).masks or config.align_weight > 0,
         dilo_fraction=config.dilo_fraction,
         dilo_backgrounds=BACKGROUNDS if config.dilo_backgrounds == "all" else (config.dilo_backgrounds,),
+        swap_area=config.swap_area,
+        swap_crop=config.swap_crop,
+        swap_backgrounds=config.swap_backgrounds,
+        scenes=scenes,
     )
     return ViewMaker(bank, view=config.view, augmentation=config.augmentation, settings=settings)
 
@@ -74,8 +83,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     done = finished(config, out)
     if done:
         return done
-    started, clock = now(), time.monotonic()
     runtime = Runtime.of(config)
+    watch = Stopwatch(runtime.device)
     bank = load_splits(config)["train"].to(runtime.device)
     if find_base(config.base).queue and config.queue_size > len(bank):
         raise CVSAError(
@@ -91,19 +100,19 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     record = make_record(
         config,
         parent=parent_of(config),
-        started=started,
-        seconds=time.monotonic() - clock,
+        watch=watch,
         runtime=runtime,
+        banks={"train": bank, **({"scenes": views.settings.scenes} if views.settings.scenes else {})},
+        trained_seconds=float(history["seconds"].sum()),
         metrics={name: float(value) for name, value in last.items()},
         counts={
             "train_images": len(bank),
             "without_object": bank.no_object,
             "parameters": sum(p.numel() for p in method.encoder.parameters()),
         },
-        data_fingerprints={"train": bank.fingerprint},
         images_per_second=round(rate, 1),
     )
-    write_record(record, out)
+    record = write_record(record, out)
     forget_checkpoint(out)
     return record
 

@@ -87,3 +87,24 @@ def random_resized_crop(
     out = resample(images, y, x).clamp_(0.0, 1.0)
     masks = out[:, 3:] if channels == 4 else out.new_ones(batch, 1, size, size)
     return Views(out[:, :3], masks)
+
+
+def recrop(views: Views, share: float, ratio: Range, generator: torch.Generator) -> Views:
+    """A random resized crop of finished views, image and mask as one.
+
+    Args:
+        views: images (B, 3, S, S) and masks (B, 1, S, S).
+        share: least area of the crop as a share of the view, in (0, 1].
+        ratio: range of the crop's width / height.
+        generator: source of all randomness.
+
+    Returns:
+        Views of the same size. A rectangle's mask is in [0, 1] now: a pixel on its edge is partly foreground.
+
+    Raises:
+        CVSAError: on an impossible share or ratio.
+    """
+    both = torch.cat([views.images, views.masks], 1)  # (B, 4, S, S)
+    return random_resized_crop(
+        both, size=both.shape[-1], scale=(share, 1.0), ratio=ratio, generator=generator
+    )

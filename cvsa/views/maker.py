@@ -12,17 +12,20 @@ from torch import Tensor
 from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import PATCH, VIEWS
 from cvsa.views.contrastive_crop import contrastive_crop
-from cvsa.views.crop import random_resized_crop
+from cvsa.views.crop import random_resized_crop, recrop
 from cvsa.views.cutout import BACKGROUNDS, dilo
 from cvsa.views.leave_one_out import leave_one_out
 from cvsa.views.paste import random_paste
 from cvsa.views.patches import neighbouring_patches
 from cvsa.views.photometric import AUGMENTATIONS
-from cvsa.views.swap import MASKS, saliency_swap
-from cvsa.views.types import Range, Views, check_ratio, check_scale, check_size
+from cvsa.views.swap import AREAS, MASKS, saliency_swap
+from cvsa.views.types import Range, Views, check_ratio, check_scale, check_size, uniform
 
 if TYPE_CHECKING:
     from cvsa.data.bank import ImageBank
+
+SWAP_BACKGROUNDS = ("same", "scenes", "blank")
+"""What Saliency Swap pastes on: other images of the bank [A], drawn scenes, or a plain colour [O]."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class ViewSettings:
     Attributes:
         size: side of the views, in pixels.
         scale: area of Saliency Swap's crop as a share of the saliency box: lower bound or (low, high).
+        swap_area: what that is a share of, "box" or "image" [O].
+        swap_crop: least share of a swapped view's area that a further random resized crop keeps; 1 is none.
+        swap_backgrounds: name in SWAP_BACKGROUNDS.
+        scenes: the bank of backgrounds where they are "scenes"; each has its own saliency box.
         ratio: aspect range of the crops (of the factor on the box's aspect for Saliency Swap).
         crop_scale: area of RandomResizedCrop's crop as a share of the image.
         swap_probability: share of the views made by Saliency Swap, the others being crops [O: 1].
@@ -52,6 +59,10 @@ class ViewSettings:
     flip: float = 0.5
     dilo_fraction: float = 0.3
     dilo_backgrounds: tuple[str, ...] = BACKGROUNDS
+    swap_area: str = "box"
+    swap_crop: float = 1.0
+    swap_backgrounds: str = "same"
+    scenes: ImageBank | None = None
 
 
 # (bank, image numbers (B,), their images (B, 4, R, R), settings, generator) -> Views of every reference
@@ -111,19 +122,41 @@ def _contrastive_crop(
 def _swap(
     bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
 ) -> Views:
-    other = draw_others(index, len(bank), generator).to(bank.boxes.device)
-    return saliency_swap(
+    background, destination = _backgrounds(bank, index, images, settings, generator)
+    views = saliency_swap(
         images,
         bank.boxes[index.to(bank.boxes.device)],
-        bank.gather(other),
-        bank.boxes[other],
+        background,
+        destination,
         size=settings.size,
         scale=settings.scale,
         ratio=settings.ratio,
         generator=generator,
         mask=settings.mask if settings.masks else "rectangle",
         flip=settings.flip,
+        area=settings.swap_area,
     )
+    if settings.swap_crop < 1.0:
+        views = recrop(views, settings.swap_crop, settings.ratio, generator)
+    return views
+
+
+def _backgrounds(
+    bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What each reference is pasted on: images (B, 3 or 4, R', R'), and the boxes (B, 4) where, in pixels.
+
+    A blank is one colour per view, uniform in RGB, and has the box of another image of the bank [O].
+    """
+    if settings.scenes is not None:
+        count, home = len(settings.scenes), settings.scenes.boxes.device
+        chosen = torch.randint(count, index.shape, generator=generator, device=generator.device).to(home)
+        return settings.scenes.gather(chosen), settings.scenes.boxes[chosen]
+    other = draw_others(index, len(bank), generator).to(bank.boxes.device)
+    if settings.swap_backgrounds == "blank":
+        colour = uniform((len(index), 3, 1, 1), 0.0, 1.0, generator, images.device)
+        return colour.expand(-1, -1, *images.shape[2:]), bank.boxes[other]
+    return bank.gather(other), bank.boxes[other]
 
 
 def _swap_or_crop(
@@ -238,6 +271,16 @@ class ViewMaker:
         _known("view", view, VIEW_GENERATORS)
         _known("augmentation", augmentation, AUGMENTATIONS)
         _known("view mask", settings.mask, MASKS)
+        _known("swap_area", settings.swap_area, AREAS)
+        _known("swap_backgrounds", settings.swap_backgrounds, SWAP_BACKGROUNDS)
+        if (settings.swap_backgrounds == "scenes") != (settings.scenes is not None):
+            raise CVSAError(
+                "swap_backgrounds 'scenes' and a bank of scenes go together; give both or neither"
+            )
+        if not 0.0 < settings.swap_crop <= 1.0:
+            raise CVSAError(
+                f"swap_crop {settings.swap_crop} is not a share of the area; give a number in (0, 1]"
+            )
         check_size(settings.size)
         for name in ("swap_probability", "flip", "dilo_fraction"):
             share = getattr(settings, name)

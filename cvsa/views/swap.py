@@ -14,6 +14,8 @@ from cvsa.views.resample import Axis, mirror, rectangle, resample
 from cvsa.views.types import Range, Views, check_images, check_ratio, check_scale, check_size, coins, uniform
 
 MASKS = ("rectangle", "saliency")
+AREAS = ("box", "image")
+"""What the area of the crop is a share of: the saliency box, or the whole image."""
 
 
 def clean_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -32,7 +34,13 @@ def clean_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     return torch.where(good, clipped, whole)
 
 
-def sample_box_crops(boxes: Tensor, scale: float | Range, ratio: Range, generator: torch.Generator) -> Tensor:
+def sample_box_crops(
+    boxes: Tensor,
+    scale: float | Range,
+    ratio: Range,
+    generator: torch.Generator,
+    whole: float | None = None,
+) -> Tensor:
     """Draw one crop inside each box, RandomResizedCrop-style.
 
     With a box of width W and height H, a ~ U(scale, 1) is the crop's share of the box's area and r
@@ -40,8 +48,15 @@ def sample_box_crops(boxes: Tensor, scale: float | Range, ratio: Range, generato
     to [a, 1/a], where the crop fits. The position is uniform. The paper shows the range of a [A]; that it
     refers to the box, and r, are ours [O].
 
+    With ``whole`` the share is one of the image instead, and a = min(1, U(scale, 1) whole / (W H)): the crop
+    stays within the box, so a share that the box does not have takes all of it [O].
+
     Args:
         boxes: (B, 4) clean boxes, in pixels.
+        scale: lower bound of the share, or (low, high).
+        ratio: range of r.
+        generator: source of all randomness, drawn alike for both readings.
+        whole: area of the image, in square pixels.
 
     Returns:
         (B, 4) float boxes x1, y1, x2, y2, each within its box.
@@ -52,6 +67,8 @@ def sample_box_crops(boxes: Tensor, scale: float | Range, ratio: Range, generato
     draw = uniform((count,), 0.0, 1.0, generator, device)
     place = uniform((count, 2), 0.0, 1.0, generator, device)
 
+    if whole is not None:
+        area = (area * (whole / (boxes[:, 2:] - boxes[:, :2]).prod(1))).clamp_(max=1.0)
     bound = -area.log()  # |log r| <= -log a
     low = torch.full_like(area, ratio_low).log_().clamp_(max=bound).clamp_(min=-bound)
     high = torch.full_like(area, ratio_high).log_().clamp_(max=bound).clamp_(min=-bound)
@@ -115,6 +132,7 @@ def saliency_swap(
     generator: torch.Generator,
     mask: str = "rectangle",
     flip: float = 0.0,
+    area: str = "box",
 ) -> Views:
     """Replace the background's object by a crop of the reference's object.
 
@@ -138,15 +156,17 @@ def saliency_swap(
         generator: source of all randomness.
         mask: "rectangle" (1 where the patch lies [A]) or "saliency" (the reference's saliency inside it [O]).
         flip: probability of mirroring the composite with its mask.
+        area: what scale is a share of, "box" or "image" [O], see :func:`sample_box_crops`.
 
     Returns:
         Views with images (B, 3, size, size) in [0, 1] and masks (B, 1, size, size).
 
     Raises:
-        CVSAError: on a wrong shape, type, size, scale, ratio or mask.
+        CVSAError: on a wrong shape, type, size, scale, ratio, mask or area.
     """
-    if mask not in MASKS:
-        raise CVSAError(f"view mask {mask!r} is unknown; choose one of {', '.join(MASKS)}")
+    for what, name, allowed in (("view mask", mask, MASKS), ("area", area, AREAS)):
+        if name not in allowed:
+            raise CVSAError(f"{what} {name!r} is unknown; choose one of {', '.join(allowed)}")
     check_images(reference, "reference", (4,) if mask == "saliency" else (3, 4))
     check_images(background, "background")
     check_size(size)
@@ -160,9 +180,9 @@ def saliency_swap(
 
     dtype, device = reference.dtype, reference.device
     height, width = reference.shape[-2:]
-    crops = sample_box_crops(
-        clean_boxes(reference_boxes.to(device, dtype), height, width), scale, ratio, generator
-    )
+    own_boxes = clean_boxes(reference_boxes.to(device, dtype), height, width)
+    whole = float(height * width) if area == "image" else None
+    crops = sample_box_crops(own_boxes, scale, ratio, generator, whole)
     coin = coins(len(reference), flip, generator, device)
     mirrored = coin if flip > 0 else None
     rows, columns = background.shape[-2:]

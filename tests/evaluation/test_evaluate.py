@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from tests_support import SMALL
 from cvsa.cli import main
 from cvsa.config import EvaluateConfig, resolve
 from cvsa.errors import CVSAError
-from cvsa.evaluation.evaluate import evaluate
+from cvsa.evaluation.attribution import fixed_share, sources
+from cvsa.evaluation.evaluate import PARTS, evaluate
 from cvsa.evaluation.finetune import finetune, predict
 from cvsa.evaluation.localization import to_pixels
-from cvsa.evaluation.looking import fixed_share, sources
-from cvsa.evaluation.subject import Findings, Subject, sample
+from cvsa.evaluation.subject import Findings, OnDemand, Subject, sample
 from cvsa.lineage import resolve_evaluation
-from cvsa.records import Record, read_record
+from cvsa.records import Record, read_record, write_record
 from cvsa.training.runtime import Runtime
 
 FAST = {"epochs": 2, "warmup_epochs": 0, "batch_size": 20}
@@ -157,6 +156,30 @@ def test_maps_do_not_depend_on_the_other_images_asked_for(trained: Path) -> None
         assert torch.equal(make(bank, index), make(bank, index)), name
 
 
+def test_the_bar_knows_how_many_steps_there_are(trained: Path) -> None:
+    config, parent, _ = resolve_evaluation(pretrained=trained, images=4, episodes=2)
+    subject = Subject(config, parent, Runtime.of(config))
+    for name, part in PARTS.items():
+        steps: list[str] = []
+        part.measure(subject, steps.append)
+        assert len(steps) == part.steps(subject), name
+
+
+def test_only_what_a_map_needs_is_made(trained: Path) -> None:
+    config, parent, _ = resolve_evaluation(pretrained=trained)
+    subject = Subject(config, parent, Runtime.of(config))
+    made: list[str] = []
+    subject.features = OnDemand(lambda name: made.append(name) or torch.ones(20, 2), subject.splits)  # type: ignore[func-returns-value, misc]
+    maps = sources(subject)
+    maps["norm"](subject.measured, torch.tensor([0]))
+    maps["similarity"](subject.measured, torch.tensor([0]))
+    assert not made and "probe" not in vars(subject)
+    features = subject.features
+    assert list(features) == list(subject.splits) and features["val"] is features["val"] and made == ["val"]
+    with pytest.raises(KeyError):
+        features["nowhere"]
+
+
 def test_a_map_that_ignores_the_image_is_found_out() -> None:
     rng = np.random.default_rng(0)
     still = rng.random((1, 6, 6))
@@ -190,8 +213,7 @@ def test_mistakes_are_told_in_one_line(
 def test_a_fine_tuning_of_another_network_is_refused(tuned: Path, trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(trained, other)
-    told = json.loads((other / "record.json").read_text())
-    (other / "record.json").write_text(json.dumps(told | {"run_id": "0" * 12}))
+    write_record(read_record(other).model_copy(update={"run_id": "0" * 12}), other)
     with pytest.raises(CVSAError, match="did not start from"):
         evaluate(tmp_path / "out", finetuned=tuned, pretrained=other)
 

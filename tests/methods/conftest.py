@@ -23,6 +23,7 @@ def configure() -> Callable[..., Any]:
         "base": "byol", "backbone": "resnet_slim", "image_size": 32, "seed": 0, "projector_hidden": 32,
         "projector_dim": 16, "ema_momentum": 0.9, "temperature": 0.2, "queue_size": 24, "align_weight": 0.0,
         "align_dim": 16, "align_scores": "normalised", "projector_norm": False,
+        "align_symmetric": True, "align_depth": 2,
     }  # fmt: skip
 
     def make(**fields: Any) -> SimpleNamespace:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvsa.errors import CVSAError
-from cvsa.methods import SaliencyAlignment, alignment_loss, attention
+from cvsa.methods import SaliencyAlignment, alignment_loss, attention, build_method
 from cvsa.methods.base import Method
 
 
@@ -140,6 +140,51 @@ def test_the_module_is_the_equation_on_its_own_features(scores: str) -> None:
     assert not gap.requires_grad
 
 
+@pytest.mark.parametrize("base", ["byol", "simclr"])
+def test_one_way_alignment_is_the_first_of_two_terms(configure, views, base: str) -> None:  # type: ignore[no-untyped-def]
+    both, one = (
+        build_method(configure(base=base, align_weight=1.0, align_symmetric=s)) for s in (True, False)
+    )
+    terms = []
+    for query, key in (views, views[::-1]):  # each view its own batch of the convolutions' BatchNorm
+        if base == "byol":
+            maps = both.encoder(query.images), both.target_encoder(key.images)
+        else:
+            first, second = both.encoder(torch.cat([v.images for v in views])).chunk(2)
+            maps = (first, second) if query is views[0] else (second, first)
+        a = both.alignment.attention(*maps)  # (B, 1, h, w)
+        m = F.avg_pool2d(query.masks, query.masks.shape[-1] // a.shape[-1])
+        terms.append((a - m).square().mean())
+    symmetric, single = both(views), one(views)
+    torch.testing.assert_close(single["alignment"], terms[0])
+    torch.testing.assert_close(symmetric["alignment"], terms[0] + terms[1])
+    assert torch.equal(single["contrastive"], symmetric["contrastive"])
+    torch.testing.assert_close(one(views[::-1])["alignment"], terms[1])
+
+
+def test_one_way_changes_nothing_where_the_base_has_one_direction(configure, views) -> None:  # type: ignore[no-untyped-def]
+    one, other = (
+        build_method(configure(base="moco_v2", align_weight=1.0, align_symmetric=s))(views)
+        for s in (True, False)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in ("contrastive", "alignment"))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_depth_is_the_number_of_convolutions(configure, depth: int) -> None:  # type: ignore[no-untyped-def]
+    d, c = 64, 16
+    module = build_method(configure(align_weight=1.0, align_dim=c, align_depth=depth)).alignment
+    for part, inputs in ((module.g_conv, d), (module.p_conv, c), (module.target_g_conv.module, d)):
+        kinds = [type(layer).__name__ for layer in part]
+        assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * (depth - 1) + ["Conv2d"]
+        hidden = [inputs * c + 2 * c, *[c * c + 2 * c] * (depth - 2)] if depth > 1 else []
+        last = (inputs if depth == 1 else c) * c + c
+        assert sum(p.numel() for p in part.parameters()) == sum(hidden) + last
+    loss, _ = module(draw(3, d, 4, 4).float(), draw(3, d, 4, 4, seed=1).float(), torch.ones(3, 1, 8, 8))
+    loss.backward()
+    assert all(p.grad is not None for n, p in module.named_parameters() if not n.startswith("target"))
+
+
 def test_normalised_scores_start_unsaturated() -> None:
     module = SaliencyAlignment(8, dim=6)
     a = module.attention(draw(4, 8, 4, 4).float(), draw(4, 8, 4, 4, seed=1).float())
@@ -161,7 +206,6 @@ def test_no_gradient_reaches_the_key() -> None:
 
 def test_learns_to_tell_the_shared_patch_from_the_backgrounds(configure) -> None:  # type: ignore[no-untyped-def]
     """A patch shared by two views of noise: L_Align falls and the attention finds new patches."""
-    from cvsa.methods import build_method
     from cvsa.views import Views
 
     generator = torch.Generator().manual_seed(0)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from methods_support import crop, early_and_late, scenes, train
 
 from cvsa.errors import CVSAError
-from cvsa.methods import build_backbone
+from cvsa.methods import build_backbone, build_method
+from cvsa.views import Views
 
 
 def images(size: int) -> torch.Tensor:
@@ -54,6 +58,53 @@ def test_the_slim_resnet_keeps_positions_for_the_alignment() -> None:
     assert sum(p.numel() for p in backbone.parameters()) < 1e6
 
 
+@pytest.mark.parametrize(("size", "side"), [(32, 4), (48, 6), (64, 8)])
+def test_the_slim_transformer_maps_its_patches(size: int, side: int) -> None:
+    backbone, convolutional = (build_backbone(name, image_size=size) for name in ("vit_slim", "resnet_slim"))
+    with torch.no_grad():
+        feature_map = backbone(images(size))
+        tokens = backbone.trunk.forward_features((images(size) - backbone.mean) / backbone.std)
+    assert feature_map.shape == (2, convolutional.num_features, side, side)
+    assert tokens.shape[1] == 1 + side * side  # the class token is no patch
+    torch.testing.assert_close(backbone.pool(feature_map), tokens[:, 1:].mean(1))
+    weights = [sum(p.numel() for p in network.parameters()) for network in (backbone, convolutional)]
+    assert 0.8 < weights[0] / weights[1] < 1.25
+
+
+def test_the_slim_transformer_is_drawn_from_the_seed_and_takes_other_sizes(configure: Any) -> None:
+    one, other, third = (build_method(configure(backbone="vit_slim", seed=s)).encoder for s in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), third.parameters(), strict=True))
+    with torch.no_grad():
+        assert one(images(64)).shape[2:] == (8, 8)
+    with pytest.raises(CVSAError, match="'vit_slim'.*multiple of 8; got 50"):
+        build_backbone("vit_slim", image_size=50)
+
+
+def test_the_slim_transformers_attention_can_be_read() -> None:
+    from cvsa.evaluation.cam import has_token_attention, token_attention
+
+    backbone = build_backbone("vit_slim", image_size=48)
+    assert has_token_attention(backbone)
+    attention = token_attention(backbone, images(48))
+    assert attention.shape == (2, 6, 6) and attention.min() >= 0
+    assert float(attention.sum((1, 2)).min()) > 0.5 and float(attention.sum((1, 2)).max()) <= 1
+
+
+def test_the_slim_transformer_learns_with_the_alignment(configure: Any) -> None:
+    method = build_method(configure(backbone="vit_slim", align_weight=1.0))
+    generator = torch.Generator().manual_seed(1)
+
+    def views() -> tuple[Views, Views]:
+        pictures, masks, _ = scenes(16, generator)
+        return crop(pictures, masks, generator), crop(pictures, masks, generator)
+
+    history = train(method, views, 25)
+    for name in ("contrastive", "alignment"):
+        early, late = early_and_late(history[name])
+        assert late < 0.9 * early, name
+
+
 def test_normalises_by_what_the_model_was_trained_with() -> None:
     for name, mean, std in (
         ("resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -89,6 +140,7 @@ def test_a_size_the_model_cannot_take_is_told() -> None:
         build_backbone("vit_tiny_patch16_224", image_size=50)
 
 
-def test_no_weights_to_be_had_is_told() -> None:
+@pytest.mark.parametrize("name", ["resnet_slim", "vit_slim"])
+def test_no_weights_to_be_had_is_told(name: str) -> None:
     with pytest.raises(CVSAError, match="no published weights"):
-        build_backbone("resnet_slim", image_size=64, pretrained=True)
+        build_backbone(name, image_size=64, pretrained=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cvsa.errors import CVSAError
 from cvsa.methods import build_method
-from cvsa.methods.cast import cast_loss, grad_cam
+from cvsa.methods.cast import cast_loss
+from cvsa.methods.grad_cam import grad_cam
 from cvsa.views import Views
 
 Pair = tuple[Views, Views]

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from cvsa.errors import CVSAError
-from cvsa.views import kernels, random_resized_crop
-from cvsa.views.crop import sample_crops
+from cvsa.views import Views, kernels, random_resized_crop
+from cvsa.views.crop import recrop, sample_crops
 
 
 @pytest.fixture(params=["compiled", "torch"])
@@ -126,3 +126,20 @@ def test_mistakes_are_one_clear_line(change: dict[str, object], message: str) ->
     with pytest.raises(CVSAError, match=message) as error:
         random_resized_crop(generator=generator(), **arguments)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_crop_of_views_takes_image_and_mask_as_one(share: float, path: None) -> None:
+    masks = torch.zeros(60, 1, 20, 20)
+    masks[:, :, 6:13, 4:15] = 1
+    views = recrop(Views(masks.expand(-1, 3, -1, -1), masks), share, (3 / 4, 4 / 3), generator())
+    assert views.images.shape == (60, 3, 20, 20) and views.masks.shape == (60, 1, 20, 20)
+    torch.testing.assert_close(views.images, views.masks.expand(-1, 3, -1, -1))
+    # A view that ramps from 0 to 1 along each axis tells the area that is kept.
+    ramp = (torch.arange(20) + 0.5) / 20
+    plane = torch.stack([ramp.expand(20, 20), ramp[:, None].expand(20, 20), torch.zeros(20, 20)])
+    seen = recrop(Views(plane.repeat(60, 1, 1, 1), masks), share, (3 / 4, 4 / 3), generator()).images
+    width = (seen[:, 0, 10, 15] - seen[:, 0, 10, 5]) * 2
+    height = (seen[:, 1, 15, 10] - seen[:, 1, 5, 10]) * 2
+    assert (width * height).min() > share - 0.02 and (width * height).max() < 1.02
+    assert (width * height).std() > 0.02

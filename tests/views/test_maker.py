@@ -8,8 +8,9 @@ from torch import Tensor
 
 from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import PATCH, VIEWS
-from cvsa.views import AUGMENTATIONS, VIEW_GENERATORS, ViewMaker, ViewSettings
+from cvsa.views import AUGMENTATIONS, VIEW_GENERATORS, ViewMaker, ViewSettings, kernels, saliency_swap
 from cvsa.views.maker import draw_others
+from cvsa.views.swap import destinations
 
 
 @dataclass
@@ -156,6 +157,87 @@ def test_saliency_masks_are_the_references_own() -> None:
     assert first.masks[:, 0, 5:13, 9:].max() == 0 and first.masks[:, 0, :5].max() == 0
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the compiled loops, and by the torch operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "available", lambda: False)
+
+
+@pytest.mark.parametrize("size", [16, 11])
+def test_a_blank_is_one_colour_a_view_with_the_destination_of_another_image(size: int, path: None) -> None:
+    bank = ColourBank()
+    bank.boxes = torch.tensor([[k / 2, k / 2, k / 2 + 8, k / 2 + 8] for k in range(12)])
+    index = torch.arange(12).repeat(10)
+    first, second = maker(bank, swap_backgrounds="blank", size=size, flip=0.0)(index, generator())
+    colours = []
+    for views in (first, second):
+        outside = views.masks == 0
+        colour = torch.stack(
+            [image[:, mask[0]][:, 0] for image, mask in zip(views.images, outside, strict=True)]
+        )
+        plain = colour[:, :, None, None].expand_as(views.images)
+        torch.testing.assert_close(views.images * outside, plain * outside)
+        assert colour.std(0).min() > 0.2 and colour.min() < 0.1 and colour.max() > 0.9
+        colours.append(colour)
+    assert (colours[0] - colours[1]).abs().mean() > 0.2
+    other = draw_others(index, 12, generator())
+    wanted = destinations(bank.boxes[other], 16, 16, size)
+    filled = first.masks[:, 0]
+    assert torch.equal(filled.any(1).float().argmax(1).float(), wanted[:, 0])
+    torch.testing.assert_close(filled.sum((1, 2)), (wanted[:, 2:] - wanted[:, :2]).prod(1))
+
+
+def test_backgrounds_and_destinations_of_scenes_are_the_scenes_own(path: None) -> None:
+    scenes = ColourBank(count=5, side=20)
+    scenes.images[:, :3] = 0
+    scenes.images[:, 1] = (51 * (torch.arange(5) + 1))[:, None, None]  # green, where the references have none
+    scenes.boxes = torch.tensor([[k, 2.0, k + 6, 18] for k in range(5)])
+    index = torch.arange(12).repeat(20)
+    first, second = maker(size=20, swap_backgrounds="scenes", scenes=scenes, flip=0.0)(index, generator())
+    drawn = []
+    for views in (first, second):
+        scene = (views.images[:, 1, 0, 0] * 5).round().long() - 1
+        assert torch.bincount(scene, minlength=5).min() > 20
+        for image, mask, k in zip(views.images, views.masks[:, 0], scene.tolist(), strict=True):
+            expected = torch.zeros(20, 20)
+            expected[2:18, k : k + 6] = 1
+            assert torch.equal(mask, expected)
+            torch.testing.assert_close(image[1], (1 - mask) * (k + 1) / 5)
+            assert (image[[0, 2]] * (1 - mask)).max() == 0
+        drawn.append(scene)
+    assert 0.05 < float((drawn[0] == drawn[1]).float().mean()) < 0.4  # 1/5 by chance: drawn independently
+
+
+@pytest.mark.parametrize("mask", ["rectangle", "saliency"])
+def test_a_crop_of_the_swap_moves_image_and_mask_as_one(mask: str, path: None) -> None:
+    bank = ColourBank()
+    bank.images[:] = 0
+    bank.images[:, :, 5:13, 4:12] = 255  # white objects on black
+    index = torch.arange(12).repeat(5)
+    plain, cropped = (
+        maker(bank, scale=1.0, swap_crop=share, mask=mask, size=16)(index, generator())
+        for share in (1.0, 0.5)
+    )
+    assert not any(torch.equal(a.masks, b.masks) for a, b in zip(plain, cropped, strict=True))
+    for views in cropped:
+        torch.testing.assert_close(views.images, views.masks.expand(-1, 3, -1, -1))
+        assert views.masks.mean((1, 2, 3)).max() > 0.3 > plain[0].masks.mean()  # nearer, so larger
+
+
+def test_no_crop_of_the_swap_draws_nothing() -> None:
+    before, after = generator(3), generator(3)
+    bank, index = ColourBank(), torch.arange(12)
+    views = maker(bank, swap_crop=1.0)(index, after)
+    for made in views:
+        other = draw_others(index, 12, before)
+        swapped = saliency_swap(
+            bank.gather(index), bank.boxes[index], bank.gather(other), bank.boxes[other],
+            size=16, scale=0.5, generator=before, flip=0.5,
+        )  # fmt: skip
+        assert torch.equal(made.images, swapped.images) and torch.equal(made.masks, swapped.masks)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -165,6 +247,11 @@ def test_saliency_masks_are_the_references_own() -> None:
         ({"augmentation": "heavy"}, "byol, moco_v2, simclr, none"),
         ({"mask": "ellipse"}, "rectangle, saliency"),
         ({"swap_probability": 1.5}, "swap_probability"),
+        ({"swap_area": "object"}, "box, image"),
+        ({"swap_crop": 0.0}, "swap_crop"),
+        ({"swap_backgrounds": "sky"}, "same, scenes, blank"),
+        ({"swap_backgrounds": "scenes"}, "a bank of scenes"),
+        ({"scenes": ColourBank()}, "a bank of scenes"),
         ({"scale": 0.0}, "scale"),
         ({"bank": ColourBank(count=1)}, "another image"),
     ],

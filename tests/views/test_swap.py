@@ -189,6 +189,41 @@ def test_scale_one_takes_the_whole_box_and_a_range_is_kept() -> None:
     torch.testing.assert_close(sizes[:, 0] / sizes[:, 1], torch.full((50,), 2.0), atol=1e-3, rtol=0)
 
 
+def test_an_area_of_the_image_is_capped_by_the_box() -> None:
+    boxes = torch.tensor([[10.0, 5, 50, 25]]).repeat(6000, 1)  # half of an image of 40 x 40
+    drawn = sample_box_crops(boxes, 0.2, RATIO, generator(), whole=1600.0)
+    assert (drawn[:, :2] >= boxes[:, :2]).all() and (drawn[:, 2:] <= boxes[:, 2:]).all()
+    area = (drawn[:, 2:] - drawn[:, :2]).prod(1) / 1600
+    # a ~ U(0.2, 1): the whole box where a exceeds one half, in 5 of 8 draws, else exactly a.
+    whole = area > 0.5 - 1e-4
+    assert abs(float(whole.float().mean()) - 5 / 8) < 0.03
+    torch.testing.assert_close(drawn[whole], boxes[whole], atol=1e-3, rtol=0)
+    assert area.min() >= 0.2 - 1e-4 and abs(float(area[~whole].mean()) - 0.35) < 0.01
+    # The same draws as of the box: a whole image's box makes no difference between the readings.
+    full = torch.tensor([[0.0, 0, 40, 40]]).repeat(50, 1)
+    both = [sample_box_crops(full, 0.3, RATIO, generator(1), whole) for whole in (None, 1600.0)]
+    torch.testing.assert_close(*both)
+
+
+@pytest.mark.parametrize("side", [24, 40])
+def test_the_readings_of_the_area_reach_the_views(side: int) -> None:
+    """A ramp in the reference tells from each view how much of the box its crop spans."""
+    reference = (torch.arange(side) / side).repeat(400, 4, side, 1)
+    box = torch.tensor([[side / 4, side / 4, 3 * side / 4, 3 * side / 4]]).repeat(400, 1)
+    background, whole = torch.zeros(400, 3, 48, 48), torch.tensor([[0.0, 0, 48, 48]]).repeat(400, 1)
+
+    def spans(area: str) -> Tensor:
+        views = saliency_swap(
+            reference, box, background, whole, size=48, scale=0.3, ratio=(1, 1), generator=generator(),
+            area=area,
+        )  # fmt: skip
+        return (views.images[:, 0, 24, -1] - views.images[:, 0, 24, 0]) * 2  # share of the box's width
+
+    ours, other = spans("box"), spans("image")
+    assert float(other.min()) > 0.85  # a quarter of the image is less than 0.3 of it: always the whole box
+    assert float(ours.min()) < 0.65 and abs(float(ours.mean()) - float(other.mean())) > 0.1
+
+
 def test_destinations_are_whole_pixels_around_the_box() -> None:
     boxes = torch.tensor([[0.5, 0.5, 0.6, 0.6], [3, 3, 9, 9], [29.9, 0, 30, 30]])
     expected = torch.tensor([[0.0, 0, 1, 1], [1, 1, 3, 3], [9, 0, 10, 10]])
@@ -224,6 +259,7 @@ def test_the_generator_decides_everything() -> None:
     [
         ({"scale": 1.2}, "scale"),
         ({"mask": "circle"}, "rectangle, saliency"),
+        ({"area": "object"}, "box, image"),
         ({"background": torch.zeros(3, 4, 8, 8)}, "2 references"),
         ({"reference_boxes": torch.zeros(2, 3)}, "reference_boxes"),
         ({"reference": torch.zeros(2, 3, 8, 8), "mask": "saliency"}, "4 channels"),

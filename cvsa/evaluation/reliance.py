@@ -1,4 +1,4 @@
-"""What a network's decisions lean on: classifiers and encoders under what the data lets one change."""
+"""Reliance: what a network's decisions lean on, by changing what the data lets one change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cvsa.evaluation.texture import cue_pictures, texture_metrics
 REDRAWN = "synthbirds"  # the one set whose pictures can be drawn anew with one cause changed
 
 
-def lean(subject: Subject, step: Callable[[str], None]) -> Findings:
+def measure_reliance(subject: Subject, step: Callable[[str], None]) -> Findings:
     """Accuracies and sensitivities under changed backgrounds, light and birds.
 
     Args:
@@ -56,3 +56,8 @@ def lean(subject: Subject, step: Callable[[str], None]) -> Findings:
     for name, predict in subject.predictors.items():
         add("texture", name, texture_metrics(predict, birds, index, seed, pictures=cues))
     return found
+
+
+def reliance_steps(subject: Subject) -> int:
+    """How often :func:`measure_reliance` calls ``step``."""
+    return 3 if subject.config.dataset == REDRAWN else 1

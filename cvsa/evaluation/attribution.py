@@ -1,4 +1,4 @@
-"""Where a network looks: maps from every source there is, judged against what is known of the images."""
+"""Attribution: maps of where a network looks, from every source there is, and how well they localise."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from cvsa.records import atomic_write
 from cvsa.saliency.detectors import DEFAULT, find_detector, key_of
 
 ATTENTION = ("attention_self", "attention_pair")
+REFERENCES = ("ref_centre", "ref_whole", "ref_random", "ref_detector")
 WITH_PARTS = ("cub200", "nabirds")
 VIEWS = 4  # crops whose mean is the partner of an image in the contrastive similarity
 
@@ -45,12 +46,17 @@ Source = Callable[[ImageBank, Tensor], Tensor]
 
 
 def sources(subject: Subject) -> dict[str, Source]:
-    """Every map that can be made of a network, by name; see :func:`look`."""
+    """Every map that can be made of a network, by name; see :func:`measure_localization`.
+
+    Features and probe are made when a map that needs them is asked for.
+    """
     size, runtime, seed = subject.config.image_size, subject.runtime, subject.config.data_seed
     frozen, classifier, method = subject.frozen, subject.classifier, subject.method
 
-    def by_class(backbone: Backbone, weight: Tensor) -> Source:
+    def by_class(backbone: Backbone, weights: Callable[[], Tensor]) -> Source:
         def maps(bank: ImageBank, index: Tensor) -> Tensor:
+            weight = weights()
+
             def make(images: Tensor, picked: Tensor) -> Tensor:
                 labels = bank.labels[picked.to(bank.device)].to(images.device)
                 return grad_cam(backbone, images, linear_score(backbone, weight.to(images.device), labels))
@@ -66,9 +72,9 @@ def sources(subject: Subject) -> dict[str, Source]:
         every[index] = partner_features(frozen, bank.subset(index), size, runtime, views=VIEWS, seed=seed)
         return every
 
-    def similarity(centre: Tensor) -> Source:
+    def similarity(centres: Callable[[], Tensor]) -> Source:
         def maps(bank: ImageBank, index: Tensor) -> Tensor:
-            others = partners(bank, tuple(index.tolist()))
+            others, centre = partners(bank, tuple(index.tolist())), centres()
 
             def make(images: Tensor, picked: Tensor) -> Tensor:
                 return grad_cam(frozen, images, similarity_score(frozen, others[picked], centre))
@@ -79,10 +85,10 @@ def sources(subject: Subject) -> dict[str, Source]:
 
     found: dict[str, Source] = {}
     if classifier:
-        found["cam_finetuned"] = by_class(classifier.encoder, classifier.head.weight.detach())
-    found["cam_probe"] = by_class(frozen, subject.probe.weight)
-    found["similarity"] = similarity(torch.zeros(frozen.num_features))
-    found["similarity_centred"] = similarity(subject.features["train"].mean(0))
+        found["cam_finetuned"] = by_class(classifier.encoder, classifier.head.weight.detach)
+    found["cam_probe"] = by_class(frozen, lambda: subject.probe.weight)
+    found["similarity"] = similarity(lambda: torch.zeros(frozen.num_features))
+    found["similarity_centred"] = similarity(lambda: subject.features["train"].mean(0))
     found["norm"] = lambda bank, index: bank_maps(
         bank, index, size, runtime, lambda x, _: norm_map(frozen, x)
     )
@@ -124,7 +130,7 @@ def _attention(subject: Subject, method: Method) -> dict[str, Source]:
     return dict(zip(ATTENTION, (alone, paired), strict=True))
 
 
-def look(subject: Subject, step: Callable[[str], None]) -> Findings:
+def measure_localization(subject: Subject, step: Callable[[str], None]) -> Findings:
     """Localisation by every source of maps, and by references that look at nothing.
 
     Thresholds are chosen on validation images. Sources: "cam_finetuned" and "cam_probe" (Grad-CAM of the true
@@ -180,6 +186,11 @@ def look(subject: Subject, step: Callable[[str], None]) -> Findings:
         step(name)
         judge(name, pair)
     return found
+
+
+def localization_steps(subject: Subject) -> int:
+    """How often :func:`measure_localization` calls ``step`` where boxes are known."""
+    return len(sources(subject)) + len(REFERENCES)
 
 
 def _parts(subject: Subject, bank: ImageBank) -> PartLocations | None:
