@@ -115,7 +115,7 @@ class ImageBank:
 
     @property
     def saliency_fingerprint(self) -> str:
-        """SHA-256 (hex) of the saliency maps and boxes alone: equal for equal saliency of other pictures too."""
+        """SHA-256 (hex) of saliency maps and boxes alone: equal for equal saliency of other pictures too."""
         digest = hashlib.sha256(json.dumps(list(self.images.shape)).encode())
         digest.update(self.boxes.cpu().contiguous().numpy().data)
         for _, block in _blocks(self.images, self.shards):
