@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cvsa import __version__
+from cvsa.cli_records import records
 from cvsa.data.sets.commands import data
 from cvsa.errors import CVSAError
 
@@ -177,3 +178,51 @@ def keep(preset: str) -> None:
     from cvsa.report.keep import keep as run
 
     click.echo(f"Kept {run(preset, Path.cwd())} runs in results/{preset}.")
+
+
+@main.command()
+@click.option("--preset", default="tiny", show_default=True, help="Preset looked at, see `cvsa presets`.")
+@click.option(
+    "--only", multiple=True, help="Only experiments in this state (fresh, stale, missing …); may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON, the reasons in full.")
+def status(preset: str, only: tuple[str, ...], as_json: bool) -> None:
+    """Say which experiments of a preset are there and still hold, and what the rest will take.
+
+    \b
+      fresh     made by today's configuration and code
+      imported  fresh, and made on another machine
+      stale     made by another configuration or other code, or starts from such a run
+      damaged   its record is not valid, and left out of the book
+      failed    was started and ended in an error
+      missing   was not made, or is not finished
+    """
+    from cvsa.status import status as look
+
+    told = look(preset, Path())
+    if as_json:
+        click.echo(told.to_json())
+    else:
+        for line in told.lines(only):
+            click.echo(line)
+
+
+@main.command()
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Also write a page (.html), complete in itself.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="Of two sets: a pattern such as 'evaluate.*'; may be repeated."
+)
+def compare(first: Path, second: Path, out: Path | None, metrics: tuple[str, ...]) -> None:
+    """Compare two runs, or two sets of runs: configuration, code, results. Differences are B - A.
+
+    A and B are folders: of one run each, or of many each, such as results/long and book/results/tiny.
+    """
+    from cvsa.report.compare import run_comparison
+
+    for line in run_comparison(first, second, out, metrics):
+        click.echo(line)
+
+
+main.add_command(records)
