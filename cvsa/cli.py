@@ -225,4 +225,47 @@ def compare(first: Path, second: Path, out: Path | None, metrics: tuple[str, ...
         click.echo(line)
 
 
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="A Markdown file.  [default: print it]")
+def card(run: Path, out: Path | None) -> None:
+    """Write the model card of a pre-training or fine-tuning run, in the form of the Hugging Face Hub."""
+    from cvsa.report.cards import write_card
+
+    for line in write_card(run, out, Path.cwd()):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder, or a .zip file.")
+@click.option("--by", help="Who ran it.  [default: the authors in CITATION.cff]")
+def crate(results: Path, out: Path, by: str | None) -> None:
+    """Export a set of runs, such as results/pilot, as an RO-Crate (no weights)."""
+    from cvsa.report.crate import export
+
+    for line in export(results, out, Path.cwd(), by):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--preset", default="paper", show_default=True, help="Size, see `cvsa presets`.")
+@click.option("--row", "rows", multiple=True, default=("BYOL",), show_default=True, help="May be repeated.")
+@click.option(
+    "--steps", default=5, show_default=True, type=click.IntRange(min=1), help="Counted steps of each."
+)
+@click.option("--batch", type=click.IntRange(min=2), help="Images per step.  [default: the preset's]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--name", help="Of the file in results/compute.  [default: from preset, machine and batch]")
+def throughput(
+    preset: str, rows: tuple[str, ...], steps: int, batch: int | None, device: str, name: str | None
+) -> None:
+    """Time training steps at a preset's size, on images of noise, and write them to results/compute."""
+    from cvsa.throughput import measure
+
+    path, measured = measure(preset, rows, steps=steps, batch_size=batch, device=device, name=name)
+    for line in [*measured.lines(), f"written to {path}"]:
+        click.echo(line)
+
+
 main.add_command(records)
