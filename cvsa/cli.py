@@ -124,11 +124,18 @@ def reproduce(preset: str, jobs: int | None, dry_run: bool, report: bool) -> Non
 @click.option(
     "--preset", default="tiny", show_default=True, help="Preset whose records are drawn as the live ones."
 )
-def report(preset: str) -> None:
+@click.option("--only", metavar="NAME", help="Only what has this name: finetune.svg, tables/table_1.md.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    envvar="CVSA_STRICT",
+    help="Refuse records that are damaged or older than the code that shapes them.",
+)
+def report(preset: str, only: str | None, strict: bool) -> None:
     """Draw the book's tables, figures and numbers from records (no experiment runs)."""
     from cvsa.report.pages import draw
 
-    draw(preset, Path.cwd())
+    draw(preset, Path.cwd(), only, strict)
 
 
 @main.command()

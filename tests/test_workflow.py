@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
 
 
-@pytest.mark.parametrize("preset", ["tiny", "long", "pets3", "butterfly100", "sweep", "saliency", "pilot"])
+@pytest.mark.parametrize(
+    "preset", ["tiny", "long", "pets3", "butterfly100", "sweep", "saliency", "pilot", "ablations"]
+)
 def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
     grid = load_grid(GRID, preset)
     assert preset in PRESETS
@@ -36,7 +38,7 @@ def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
 
 
 def test_the_ablation_shares_the_runs_at_the_default_scale() -> None:
-    grid = load_grid(GRID, "tiny")
+    grid = load_grid(GRID, "ablations")
     ablation = grid.ablations["scale"]
     trained = {run.name: run.config.model_dump() for run in grid.runs if run.kind == "pretrain"}
     for row in ablation.rows:

@@ -1,4 +1,4 @@
-"""The paper's two tables, ours beside the reported; the sweep that chose the rates; what rows cost."""
+"""What sets the longer run apart; the sweep that chose the learning rates; what rows cost."""
 
 from __future__ import annotations
 
@@ -6,54 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cvsa.methods.catalogue import ROWS, TABLES, find_base, plain_row
+from cvsa.methods.catalogue import ROWS, find_base, plain_row
 from cvsa.records import Record
 from cvsa.report import tables
-from cvsa.report.page import Page, cell, contrast_table, percent
+from cvsa.report.page import Page, percent
 
 Runs = list[tuple[Path, Record]]
-DATASETS = ["CUB-200-2011", "NABirds", "FGVC-Aircraft", "Stanford-Cars"]
-METRIC = "finetune.test_accuracy"
-DASH = "–"
-
-
-def both_tables(page: Page, live: Runs, long: Runs) -> None:
-    """Tables 1 and 2: fine-tuned top-1 of this build and of the longer run, and what the authors report."""
-    reported = tables.reported_results()
-    ours = {
-        title: tables.long_table(runs).query("metric == @METRIC")
-        for title, runs in (("SynthBirds,<br>this build", live), ("SynthBirds,<br>longer run", long))
-        if runs
-    }
-    first = {title: tables.by_row(tables.main_runs(table), METRIC) for title, table in ours.items()}
-    rows = dict.fromkeys(row for name in ("second_stage_only", "scale_ablation") for _, row in TABLES[name])
-    page.table("table_1", pd.DataFrame([
-        {"method": row, **_ours(first, row), **_theirs(reported, "second_stage_only", method=row)}
-        for row in map(str, rows)
-    ]))  # fmt: skip
-    second = {title: tables.by_row(tables.dual_runs(table), METRIC) for title, table in ours.items()}
-    lines = []
-    for stage1, stage2 in TABLES["dual_stage"]:
-        told = {"method": str(stage2 or stage1), "stage2": stage2 or tables.NONE}
-        lines.append({
-            "stage 1": stage1, "stage 2": stage2 or DASH,
-            **_ours(second, f"{stage1} → {stage2 or tables.NONE}"),
-            **_theirs(reported, "dual_stage_coco", **told),
-        })  # fmt: skip
-    page.table("table_2", pd.DataFrame(lines))
-
-
-def second_stages(page: Page, live: Runs, long: Runs) -> None:
-    """What a second stage adds to the same first one (claim C6), by the longer run where it has both."""
-    named = {"this build": tables.long_table(live), "longer run": tables.long_table(long)}
-    duals = {name: tables.dual_runs(table) for name, table in named.items() if len(table)}
-    where = max(duals, key=lambda name: (len(duals[name]) > 0, name == "longer run"))
-    added = [(f"{one} → {two}", f"{one} → {tables.NONE}") for one, two in TABLES["dual_stage"] if two]
-    differences = tables.differences(duals[where], METRIC, added)
-    told = contrast_table(differences.assign(metric=""))
-    stages = differences["row"].str.split(" → ", expand=True).reindex(columns=[0, 1])
-    told = told.drop(columns=["measure", "rows"]).rename(columns={"difference": f"change, {where}"})
-    page.table("contrasts_dual", pd.concat([stages.set_axis(["stage 1", "stage 2"], axis=1), told], axis=1))
 
 
 def recipe_differences(live: Runs, long: Runs) -> list[str]:
@@ -83,26 +41,6 @@ def recipe_differences(live: Runs, long: Runs) -> list[str]:
     if missing:
         sentences.append(f"Not part of the longer run: {', '.join(missing)}.")
     return sentences or ["It differs from this build in its length only."]
-
-
-def _ours(summaries: dict[str, pd.DataFrame], row: str) -> dict[str, str]:
-    return {
-        title: cell(table.loc[[row]].iloc[0]) if row in table.index else DASH
-        for title, table in summaries.items()
-        if len(table)
-    }
-
-
-def _theirs(reported: pd.DataFrame, table: str, **which: str | None) -> dict[str, str]:
-    chosen = reported[reported["table"] == table]
-    for column, value in which.items():
-        chosen = chosen[chosen[column] == value]
-    values = dict(zip(chosen["dataset"], chosen["top1_percent"], strict=True))
-    shown = {name: f"{values[name]:.2f}" if name in values else DASH for name in DATASETS}
-    # Broken after the first hyphen, so that seven columns fit on a page.
-    return {
-        f"{name.replace('-', '-<br>', 1)}<br><small>reported</small>": text for name, text in shown.items()
-    }
 
 
 def chosen_rates(runs: Runs) -> dict[str, float]:

@@ -164,9 +164,9 @@ def _kept(page: Page, folder: Path) -> None:
             page.number(f"{preset}.box_median", f"{percent(findings.boxes[1], 0)} %")
             page.number(f"{preset}.large_boxes", f"{percent(findings.large_boxes, 0)} %")
     if (seen / VERIFIED).is_file():
-        atomic_write(page.folder / "text" / f"{preset}_{VERIFIED}", (seen / VERIFIED).read_text("utf-8"))
+        page.file(f"text/{preset}_{VERIFIED}", (seen / VERIFIED).read_text("utf-8"))
     for picture in (*sorted(seen.glob("*.png")), *sorted(folder.glob("*.png"))):
-        atomic_write(page.folder / "figures" / f"{preset}_{picture.name}", picture.read_bytes())
+        page.file(f"figures/{preset}_{picture.name}", picture.read_bytes())
 
 
 def keep_photographs(folder: Path, run: Path, config: PretrainConfig) -> None:

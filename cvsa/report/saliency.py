@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,9 +50,7 @@ def draw(page: Page, folder: Path) -> None:
     page.text("saliency_runs", findings(runs, maps, contrasts))
     page.figure("saliency_curve.svg", curve(runs))
     page.figure("saliency_birds.png", example_maps(drawn_birds(6), [DEFAULT], ERRORS))
-    target = page.folder / "figures" / PHOTOGRAPHS
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / PHOTOGRAPHS, target)
+    page.file(f"figures/{PHOTOGRAPHS}", (folder / PHOTOGRAPHS).read_bytes())
     ids = [record.run_id for _, record in records]
     trained = next(record for _, record in records if record.kind == "pretrain")
     page.number("saliency.epochs", str(trained.config["epochs"]), ids)

@@ -12,7 +12,7 @@ from cvsa.grid import Grid, load_grid
 from cvsa.records import DAMAGED, RECORD, Excluded, Runs, collect, read_record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sources:
     """Records at hand.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +13,15 @@ import pandas as pd
 from cvsa.config import PretrainConfig
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import PREDICTIONS, Record
-from cvsa.report.statistics import paired_image_interval, paired_t_interval, t_interval
+from cvsa.report.statistics import (
+    LEVEL,
+    adjusted,
+    detectable,
+    mcnemar,
+    mean_interval,
+    paired_image_interval,
+    t_test,
+)
 
 # What each row is compared with: the row that lacks one part of it.
 COMPARED = (
@@ -23,6 +32,11 @@ COMPARED = (
     ("BYOL+DiLo", "BYOL"),
 )
 NONE = "none"
+CONTRAST = [
+    "row", "against", "difference", "low", "high", "kind", "p", "p_adjusted", "detectable", "image_low",
+    "image_high", "mcnemar", "separated",
+]  # fmt: skip
+NO_INTERVAL = (float("nan"), float("nan"), "")
 # Metric in the records -> column heading, in the order of the tables.
 METRICS = {
     "finetune.test_accuracy": "fine-tuned",
@@ -108,19 +122,36 @@ def _place(row: str) -> tuple[int, ...]:
 
 
 def by_row(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean, t interval and every seed of a metric, one line per row, in the catalogue's order.
+    """Mean, interval over seeds and every seed of a metric, one line per row, in the catalogue's order.
 
     Returns:
-        Index row; columns mean, low, high (NaN for a single seed), seeds (list of values in seeds' order).
+        Index row; columns mean, low, high (NaN for a single seed), seeds (list of values in seeds' order),
+        kind ("t", "BCa"; "" for a single seed).
     """
     lines = {}
     for row in sorted(table["row"].unique(), key=_place):
         part = table[(table["metric"] == metric) & (table["row"] == row)].sort_values("seed")
         if len(part):
             values = part["value"].tolist()
-            low, high = t_interval(values) or (np.nan, np.nan)
-            lines[row] = (float(np.mean(values)), low, high, values)
-    return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high", "seeds"])
+            low, high, kind = mean_interval(values) or NO_INTERVAL
+            lines[row] = (float(np.mean(values)), low, high, values, kind)
+    return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high", "seeds", "kind"])
+
+
+def paired(table: pd.DataFrame, metric: str, row: str, against: str) -> pd.DataFrame:
+    """The runs of two rows over the seeds that both have.
+
+    Returns:
+        Index seed, sorted; columns value, run_id, folder, of the other row with the suffix _against, and
+        difference.
+    """
+    chosen = table[table["metric"] == metric]
+    first, second = (
+        chosen[chosen["row"] == name].set_index("seed")[["value", "run_id", "folder"]]
+        for name in (row, against)
+    )
+    both = first.join(second.add_suffix("_against"), how="inner").sort_index()
+    return both.assign(difference=both["value"] - both["value_against"])
 
 
 def differences(
@@ -134,45 +165,89 @@ def differences(
         compared: pairs of rows.
 
     Returns:
-        Columns row, against, difference, low, high (paired t interval over seeds; NaN for one seed),
-        image_low, image_high (bootstrap over test images, fine-tuning only), separated: "yes" where the
-        interval over seeds excludes zero, "images only" where only the one over images does, else "no".
+        Columns row, against, difference; low, high, kind (paired interval over seeds: "t" or "BCa"; NaN and
+        "" for one seed); p (paired t test), p_adjusted (see :func:`with_adjusted`), detectable (the minimal
+        detectable difference of so many seeds); image_low, image_high (bootstrap over test images,
+        fine-tuning only), mcnemar (p of the exact test for each seed, in order; fine-tuning only);
+        separated: "yes" where the interval over seeds excludes zero, "images only" where only the one over
+        images does, else "no".
     """
     lines = []
-    chosen = table[table["metric"] == metric]
     for row, against in compared:
-        first, second = (chosen[chosen["row"] == name].set_index("seed") for name in (row, against))
-        seeds = sorted(set(first.index) & set(second.index))
-        if not seeds:
+        both = paired(table, metric, row, against)
+        if both.empty:
             continue
-        a, b = first.loc[seeds, "value"].tolist(), second.loc[seeds, "value"].tolist()
-        low, high = paired_t_interval(a, b) or (np.nan, np.nan)
-        image_low, image_high = _image_interval(
-            first.loc[seeds, "folder"], second.loc[seeds, "folder"], metric
-        )
+        values = both["difference"].tolist()
+        low, high, kind = mean_interval(values) or NO_INTERVAL
+        image_low, image_high = _image_interval(both["folder"], both["folder_against"], metric)
         separated = (
             "yes" if low > 0 or high < 0 else "images only" if image_low > 0 or image_high < 0 else "no"
         )
-        lines.append(
-            (row, against, float(np.mean(a) - np.mean(b)), low, high, image_low, image_high, separated)
-        )
-    return pd.DataFrame(
-        lines, columns=["row", "against", "difference", "low", "high", "image_low", "image_high", "separated"]
+        lines.append({
+            "row": row, "against": against, "difference": float(np.mean(values)), "low": low, "high": high,
+            "kind": kind, "p": t_test(values), "detectable": detectable_of(values), "image_low": image_low,
+            "image_high": image_high, "mcnemar": mcnemar_of(both, metric), "separated": separated,
+        })  # fmt: skip
+    return with_adjusted(pd.DataFrame(lines, columns=CONTRAST))
+
+
+def with_adjusted(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Correct the p-values of all these lines for their number (Benjamini and Hochberg).
+
+    Those of :func:`differences` are corrected within one metric: call this again on what a table shows.
+    """
+    return contrasts.assign(p_adjusted=adjusted(contrasts["p"].to_numpy(float)))
+
+
+def how_many_separate(contrasts: pd.DataFrame, what: str = "differences") -> str:
+    """How many of these lines of :func:`differences` separate, and how many do after correction."""
+    counts = contrasts["separated"].value_counts()
+    corrected = int((with_adjusted(contrasts)["p_adjusted"] < 1 - LEVEL).sum())
+    return (
+        f"Of {len(contrasts)} {what}, {counts.get('yes', 0)} separate over seeds, "
+        f"{counts.get('images only', 0)} only over test images, {counts.get('no', 0)} not at all. "
+        f"Corrected for their number (Benjamini and Hochberg), {corrected} separate over seeds."
     )
 
 
-def _image_interval(first: Iterable[Path], second: Iterable[Path], metric: str) -> tuple[float, float]:
+def detectable_of(differences: Sequence[float]) -> float:
+    """Minimal detectable difference of as many seeds with the spread that was seen; NaN for one."""
+    return (
+        detectable(float(np.std(differences, ddof=1)), len(differences)) if len(differences) > 1 else np.nan
+    )
+
+
+def mcnemar_of(both: pd.DataFrame, metric: str) -> list[float]:
+    """p of the exact McNemar test for each seed of :func:`paired`; empty where no decisions were kept."""
+    split = _split(metric)
+    pairs = list(zip(both["folder"], both["folder_against"], strict=True))
+    if split is None or not all((folder / PREDICTIONS).is_file() for pair in pairs for folder in pair):
+        return []
+    return [mcnemar(_hits([first], split), _hits([second], split)) for first, second in pairs]
+
+
+def _split(metric: str) -> str | None:
+    """The split whose images a metric counts right answers on; None if it is not fine-tuned accuracy."""
     kind, _, name = metric.partition(".")
-    if kind != "finetune":
+    return name.removesuffix("_accuracy") if kind == "finetune" and name.endswith("_accuracy") else None
+
+
+def _image_interval(first: Iterable[Path], second: Iterable[Path], metric: str) -> tuple[float, float]:
+    split = _split(metric)
+    if split is None:
         return float("nan"), float("nan")
-    split = name.removesuffix("_accuracy")
     return paired_image_interval(_hits(first, split), _hits(second, split))
 
 
 def _hits(folders: Iterable[Path], split: str) -> np.ndarray:
     """Share of the seeds that classified each image right, (N,)."""
-    hits = []
-    for folder in folders:
-        predictions = pd.read_csv(folder / PREDICTIONS).query("split == @split").sort_values("image")
-        hits.append((predictions["label"] == predictions["predicted"]).to_numpy(float))
+    hits = [_right(path, path.stat().st_mtime_ns)[split] for path in (f / PREDICTIONS for f in folders)]
     return np.asarray(np.mean(hits, axis=0))
+
+
+@cache
+def _right(path: Path, changed: int) -> dict[str, np.ndarray]:
+    """Of a file of decisions, read once until it changes: split -> which images were classified right."""
+    lines = pd.read_csv(path).sort_values("image")
+    right = (lines["label"] == lines["predicted"]).to_numpy(float)
+    return {str(split): right[np.asarray(lines["split"] == split)] for split in lines["split"].unique()}

@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,9 +67,45 @@ def write_book(folder: Path, page: str = PAGE) -> Path:
     (folder / "book" / "_generated" / "tables" / "t.md").write_text(
         "| row | value |\n|:--|--:|\n| BYOL | 1 |\n"
     )
-    numbers = {"n": {"text": "12.3 %", "runs": ["aaaa", "bbbb"]}}
-    (folder / "book" / "_generated" / "numbers.json").write_text(json.dumps(numbers))
+    write_sources(folder / "book" / "_generated")
     return folder
+
+
+def write_sources(folder: Path, **changes: dict[str, object]) -> None:
+    """What the report tells: number n and table t come from two runs.
+
+    Args:
+        folder: ``_generated``.
+        **changes: fields of a run that differ, by its id.
+    """
+    runs = ["aaaa", "bbbb"]
+    usual = {
+        "kind": "finetune", "row": "BYOL", "preset": "tiny", "seed": 0, "commit": "c" * 8, "dirty": False,
+        "hardware": "a CPU, 1 thread", "seconds": 30.0, "started": "2026-01-01 00:00", "state": "fresh",
+        "reasons": [], "folder": "results/x", "parents": [], "parameters": {"dataset": "synthbirds"},
+        "command": "papermill notebooks/finetune.ipynb out.ipynb -p row BYOL",
+    }  # fmt: skip
+    entry = {
+        "kind": "tables", "section": "live", "runs": runs,
+        "command": "papermill notebooks/figure.ipynb out.ipynb -p name tables/t.md -p preset tiny",
+    }  # fmt: skip
+    for name, content in (
+        ("numbers.json", {"n": {"text": "12.3 %", "runs": runs}, "p": {"text": "0.5", "runs": []}}),
+        ("where.json", {"tables/t.md": entry, "figures/f.svg": {**entry, "kind": "figures", "runs": []}}),
+        (
+            "runs.json",
+            {run: {**usual, "seed": seed, **changes.get(run, {})} for seed, run in enumerate(runs)},
+        ),
+    ):
+        (folder / name).write_text(json.dumps(content))
+
+
+def extension(name: str) -> ModuleType:
+    """One of the book's own Sphinx extensions."""
+    folder = str(ROOT / "book" / "_ext")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return import_module(name)
 
 
 def build_book(folder: Path) -> subprocess.CompletedProcess[str]:

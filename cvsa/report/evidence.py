@@ -1,0 +1,331 @@
+"""What sets of runs show about claims: paired differences, their uncertainty, and verdicts by the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cvsa.config import PRESETS, PretrainConfig, resolve
+from cvsa.errors import CVSAError
+from cvsa.grid import load_grid
+from cvsa.records import Record, Runs
+from cvsa.report import tables
+from cvsa.report.statistics import Interval, adjusted, mean_interval, t_test
+from cvsa.report.verdicts import NOT, UNTESTED, Verdict, rank, verdict_of_claim, verdict_of_part
+
+if TYPE_CHECKING:
+    from cvsa.report.claims import Claim, Part
+    from cvsa.report.sources import Sources
+
+USUAL = float(PretrainConfig.model_fields["swap_scale"].default)
+# Data sets by the names of the authors' tables, where they are theirs.
+AUTHORS = {
+    "cub200": "CUB-200-2011",
+    "nabirds": "NABirds",
+    "aircraft": "FGVC-Aircraft",
+    "cars": "Stanford-Cars",
+}
+NAMES = {"synthbirds": "SynthBirds", "pets": "Oxford-IIIT Pet", "inat2018": "iNaturalist 2018", **AUTHORS}
+NETWORK = "resnet50"
+LOST = {  # metric -> what it is the difference of
+    "finetune.swap_loss": ("finetune.test_accuracy", "finetune.test_swapped_accuracy"),
+    "probe.swap_loss": ("probe.linear_test", "probe.linear_test_swapped"),
+}
+
+
+def at(row: str, scale: float) -> str:
+    """A row at a scale of the crop; without addition at the usual one."""
+    return row if np.isnan(scale) or scale == USUAL else f"{row} at {scale:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class RunSet:
+    """Runs that were made alike, live or committed.
+
+    Attributes:
+        name: the preset's, or of the folder in ``results/``.
+        live: whether this build made them.
+        table: of :func:`named`.
+        data, network, images, epochs: what they were made with (images for pre-training).
+        dataset: by the authors' name, where it is one of theirs.
+        comparable: the authors' data and their network.
+        stale: run ids made by other code than today's, or from such runs.
+    """
+
+    name: str
+    live: bool
+    table: pd.DataFrame
+    data: str = ""
+    network: str = ""
+    images: int = 0
+    epochs: float = 0.0
+    dataset: str = ""
+    comparable: bool = False
+    stale: frozenset[str] = frozenset()
+
+    @property
+    def label(self) -> str:
+        """Short, for tables."""
+        return f"this build (`{self.name}`)" if self.live else f"committed `{self.name}`"
+
+    @property
+    def scale(self) -> str:
+        """At which scale: data, network, images, epochs."""
+        return f"{self.data}, {self.network}, {self.images:,} images, {self.epochs:g} epochs"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a set of runs shows about a part of a claim; differences as shares, one per seed."""
+
+    seeds: tuple[int, ...] = ()
+    differences: tuple[float, ...] = ()
+    interval: Interval | None = None
+    p: float = float("nan")
+    p_adjusted: float = float("nan")
+    detectable: float = float("nan")
+    mcnemar: tuple[float, ...] = ()
+    runs: tuple[str, ...] = ()
+    verdict: Verdict = UNTESTED
+
+    @property
+    def mean(self) -> float:
+        """Over seeds; NaN where there is none."""
+        return float(np.mean(self.differences)) if self.differences else float("nan")
+
+    def against(self, direction: int) -> bool:
+        """Whether there are two seeds or more and every one disagrees with the claim."""
+        return len(self.seeds) > 1 and all(direction * value < 0 for value in self.differences)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A set of runs on a claim: evidence for each of its parts, in order, and the verdict."""
+
+    claim: Claim
+    runs: RunSet
+    evidence: tuple[Evidence, ...]
+    verdict: Verdict = UNTESTED
+    repeats: str = ""
+
+    @property
+    def stale(self) -> bool:
+        """Whether any of the runs is."""
+        return any(self.runs.stale.intersection(each.runs) for each in self.evidence)
+
+    @property
+    def tested(self) -> list[tuple[Part, Evidence]]:
+        """The parts for which there is a run of both rows."""
+        return [pair for pair in zip(self.claim.parts, self.evidence, strict=True) if pair[1].seeds]
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Every run behind it."""
+        return sorted({run for each in self.evidence for run in each.runs})
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """See :func:`cvsa.report.verdicts.rank`."""
+        counts = [len(each.seeds) for _, each in self.tested]
+        return rank(
+            fresh=not self.stale, comparable=self.runs.comparable, parts=len(counts),
+            repeated=sum(count > 1 for count in counts), seeds=sum(counts), epochs=self.runs.epochs,
+        )  # fmt: skip
+
+
+def named(runs: Runs, dials: Sequence[str] = ()) -> pd.DataFrame:
+    """``tables.long_table`` of the runs that a ledger may compare, with rows named by stages and scale.
+
+    Left out: pre-trainings, fine-tunings with a part of the labels, and runs that differ from their preset in
+    a parameter that their set varies, other than the scale. Where two runs of a row and seed are left, which
+    no experiment of the companion gives, neither is used.
+
+    Args:
+        runs: with the pre-trainings among them.
+        dials: parameters that the set varies.
+    """
+    trained = {record.run_id: record for _, record in runs if record.kind == "pretrain"}
+    usual = {record.run_id for _, record in runs if _is_usual(record, trained, dials)}
+    table = tables.long_table(runs)
+    if table.empty:
+        return table
+    table = table[table["run_id"].isin(usual) & (table["kind"] != "pretrain") & (table["labels"] == 1)]
+    rows = [
+        at(row, scale) if stage1 == tables.NONE else f"{stage1} → {stage2}"
+        for row, scale, stage1, stage2 in table[["row", "scale", "stage1", "stage2"]].to_numpy()
+    ]
+    table = table.assign(row=rows).drop_duplicates(["row", "seed", "metric"], keep=False)
+    return pd.concat([table, *(_lost(table, name, *pair) for name, pair in LOST.items())], ignore_index=True)
+
+
+def _lost(table: pd.DataFrame, name: str, first: str, second: str) -> pd.DataFrame:
+    parts = [table[table["metric"] == metric].set_index("run_id", drop=False) for metric in (first, second)]
+    both = parts[0].index.intersection(parts[1].index)
+    return parts[0].loc[both].assign(metric=name, value=lambda t: t["value"] - parts[1].loc[both, "value"])
+
+
+def _is_usual(record: Record, trained: dict[str, Record], dials: Sequence[str]) -> bool:
+    """Whether what its set varies, but the scale, is as its preset has it, in all stages of pre-training."""
+    start: Record | None = record
+    while start is not None:
+        before = next((trained[parent] for parent in start.parents if parent in trained), None)
+        config = start.config if start.kind == "pretrain" or before is None else {}
+        if any(config.get(name, value) != value for name, value in _usual(start, tuple(dials)).items()):
+            return False
+        start = before
+    return True
+
+
+def _usual(record: Record, dials: tuple[str, ...]) -> dict[str, Any]:
+    return _preset_values(record.preset, record.row, dials) if record.preset in PRESETS else {}
+
+
+@cache
+def _preset_values(preset: str, row: str, dials: tuple[str, ...]) -> dict[str, Any]:
+    """What a preset gives a row for each dial; nothing for a row that is not the companion's."""
+    names = [name for name in dials if name in PretrainConfig.model_fields and name != "swap_scale"]
+    if not names:
+        return {}
+    try:
+        config = resolve(PretrainConfig, preset=preset, **({} if row == "Random" else {"row": row}))
+    except CVSAError:
+        return {}
+    # Without pre-training there are no epochs of it, and fine-tuning has its own.
+    shared = set(names) - ({"epochs", "lr"} if row == "Random" else set())
+    return {name: value for name, value in config.model_dump(mode="json").items() if name in shared}
+
+
+def run_sets(sources: Sources) -> list[RunSet]:
+    """Every set of runs, the live one first, with what it was made with and which of its runs are stale."""
+    found = [
+        _run_set(sources, sources.preset, sources.live, [a.vary for a in sources.grid.ablations.values()])
+    ]
+    for name, runs in sources.committed.items():
+        try:
+            grid = load_grid(sources.root / "workflow" / "grid.yaml", name)
+        except CVSAError:  # not one of the companion's own sets: nothing of it is known to be varied
+            dials = []
+        else:
+            dials = [ablation.vary for ablation in grid.ablations.values()]
+        found.append(_run_set(sources, name, runs, dials))
+    found[0] = replace(found[0], live=True)
+    return [each for each in found if len(each.table)]
+
+
+def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str]) -> RunSet:
+    table = named(runs, dials)
+    records = {record.run_id: record for _, record in runs}
+    stale = {key for key in records if key not in sources.fresh or sources.fresh[key].state != "fresh"}
+    for _ in range(3):  # evaluation, fine-tuning, second stage, first stage
+        stale |= {key for key, record in records.items() if stale.intersection(record.parents)}
+    used = [records[key] for key in dict.fromkeys(table["run_id"])] if len(table) else []
+    trained = [records[parent] for each in used for parent in each.parents if parent in records]
+    trained = [each for each in trained if each.kind == "pretrain" and each.stage1 is None] or used
+    if not used:
+        return RunSet(name, False, table)
+    config = trained[0].config
+    data, network = str(config.get("dataset", "")), str(config.get("backbone", ""))
+    folder = str(config.get("root") or "").rstrip("/").rsplit("/", 1)[-1]
+    return RunSet(
+        name, False, table,
+        data=folder if data == "folder" else NAMES.get(data, data),
+        network=network.replace("_", "-"),
+        images=trained[0].counts.get("train_images", 0),
+        epochs=float(np.median([each.config.get("epochs", 0) for each in trained])),
+        dataset=AUTHORS.get(data, ""),
+        comparable=data in AUTHORS and network == NETWORK,
+        stale=frozenset(stale),
+    )  # fmt: skip
+
+
+def judge(runs: RunSet, given: Sequence[Claim]) -> list[Tested]:
+    """What one set shows about each claim; p-values are corrected over all parts that it tests.
+
+    A difference that several claims name (BYOL+CVSA against BYOL in C4, say) counts once.
+    """
+    measured: dict[tuple[str, str, str], Evidence] = {}
+    for part in (part for claim in given for part in claim.parts):
+        key = part.row, part.against, part.metric
+        if key not in measured:
+            measured[key] = _measure(runs, part)
+    corrected = adjusted([each.p for each in measured.values()])
+    for key, p in zip(measured, corrected, strict=True):
+        measured[key] = replace(measured[key], p_adjusted=float(p))
+    found = []
+    for claim in given:
+        evidence = []
+        for part in claim.parts:
+            each = measured[part.row, part.against, part.metric]
+            verdict = verdict_of_part(
+                each.differences, each.interval, each.p_adjusted, part.direction, margin=part.margin,
+                reported=part.reported.get(runs.dataset), comparable=runs.comparable,
+            )  # fmt: skip
+            evidence.append(replace(each, verdict=verdict))
+        verdict = verdict_of_claim([each.verdict for each in evidence])
+        found.append(Tested(claim, runs, tuple(evidence), verdict))
+    return found
+
+
+def _measure(runs: RunSet, part: Part) -> Evidence:
+    both = tables.paired(runs.table, part.metric, part.row, part.against)
+    if both.empty:
+        return Evidence()
+    values = both["difference"].tolist()
+    return Evidence(
+        seeds=tuple(int(seed) for seed in both.index),
+        differences=tuple(values),
+        interval=mean_interval(values),
+        p=t_test(values),
+        detectable=tables.detectable_of(values),
+        mcnemar=tuple(tables.mcnemar_of(both, part.metric)),
+        runs=tuple(sorted({*both["run_id"], *both["run_id_against"]})),
+    )
+
+
+def ledger(sources: Sources, given: Sequence[Claim]) -> dict[str, list[Tested]]:
+    """Claim -> the sets that test a part of it, the one that speaks for it first (see ``verdicts.rank``)."""
+    every = _judged(sources, tuple(given))
+    return {claim.key: every.get(claim.key, []) for claim in given}
+
+
+@lru_cache(maxsize=1)  # three chapters ask for it
+def _judged(sources: Sources, given: tuple[Claim, ...]) -> dict[str, list[Tested]]:
+    return ledger_of([tested for runs in run_sets(sources) for tested in judge(runs, given)])
+
+
+def ledger_of(every: Sequence[Tested]) -> dict[str, list[Tested]]:
+    """The same of what was judged before; claims that nothing tests are left out."""
+    found: dict[str, list[Tested]] = {}
+    for each in every:
+        if each.tested:
+            before = found.setdefault(each.claim.key, [])
+            before.append(replace(each, repeats=_same(each, before)))
+    return {key: sorted(of, key=lambda each: each.rank, reverse=True) for key, of in found.items()}
+
+
+def _same(one: Tested, others: Sequence[Tested]) -> str:
+    """An earlier set with the very same numbers: the same runs made again are no second witness."""
+    for other in others:
+        pairs = [
+            (a.differences, b.differences)
+            for a, b in zip(one.evidence, other.evidence, strict=True)
+            if a.seeds and b.seeds
+        ]
+        if pairs and all(a == b for a, b in pairs):
+            return other.runs.label
+    return ""
+
+
+def verdict_of(found: Sequence[Tested]) -> Verdict:
+    """A claim's verdict: that of the set that speaks for it."""
+    return found[0].verdict if found else UNTESTED
+
+
+def contradicted(tested: Tested) -> list[Part]:
+    """Parts that are not reproduced, or where every one of several seeds points the other way."""
+    return [part for part, each in tested.tested if each.verdict == NOT or each.against(part.direction)]
