@@ -113,7 +113,7 @@ def test_the_ledger_lists_every_claim_with_a_verdict(maker: Maker, tmp_path: Pat
         first["reported"] == "+0.66" and first["ours"].startswith("**+2.2**<br>[") and "(t)" in first["ours"]
     )
     assert first["parts<br>tested"] == "2 of 2" and first["verdict"] == "**inconclusive**"
-    assert "1,000 images, 20 epochs" in first["at which scale"]
+    assert "1,000 images<br>20 epochs" in first["at which scale"]
     assert shown["**C7** CVSA looks at the object"]["verdict"] == "**not tested**"
     parts = (tmp_path / "tables" / "ledger_c1.md").read_text().splitlines()[2:]
     assert "| reproduced |" in parts[0] and "| inconclusive |" in parts[1] and "one seed" in parts[1]
