@@ -188,5 +188,12 @@ def test_no_file_names_somebodys_own_folders() -> None:
     assert not found
 
 
+def test_the_package_is_installed_with_its_data() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["cvsa"]
+    packaged = {file for pattern in patterns for file in (ROOT / "cvsa").glob(pattern)}
+    data = {file for file in public_files() if file.is_relative_to(ROOT / "cvsa") and file.suffix != ".py"}
+    assert data == packaged
+
+
 def test_published_files_are_small() -> None:
     assert not [str(f.relative_to(ROOT)) for f in public_files() if f.stat().st_size > 2 * 2**20]
