@@ -93,14 +93,18 @@ def load_grid(path: Path, preset: str) -> Grid:
     """Read one preset's experiments.
 
     Raises:
-        CVSAError: no such file or preset; an unknown row.
+        CVSAError: no such file or preset; a part that no preset has; an unknown row.
     """
     if not path.is_file():
         raise CVSAError(f"No experiment grid at {path}. Run this inside a checkout of the companion.")
     presets = yaml.safe_load(path.read_text())
     if preset not in presets:
         raise CVSAError(f"Preset {preset!r} has no experiments in {path}. There are: {', '.join(presets)}.")
-    entry = presets[preset]
+    entry, known = presets[preset], (*EVALUATIONS, "ablations")
+    if unknown := [name for name in entry if name not in known]:
+        raise CVSAError(
+            f"Preset {preset!r} in {path}: unknown part {unknown[0]!r}; there are {', '.join(known)}."
+        )
     grid = Grid(preset)
     for table, evaluations in EVALUATIONS.items():
         for block in entry.get(table, []):

@@ -38,7 +38,7 @@ def test_a_users_mistake_is_one_line_and_status_two(
 ) -> None:
     grid = tmp_path / "workflow" / "grid.yaml"
     grid.parent.mkdir()
-    grid.write_text("tiny: {rows: [Random], seeds: [0]}")
+    grid.write_text("tiny: {second_stage_only: [{rows: [Random], seeds: [0]}]}")
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2

@@ -40,7 +40,8 @@ def shown_pictures(notebook: Path) -> list[Any]:
 
 
 def test_the_notebooks_are_there() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {*KINDS.values(), "ablation_scale", "dataset", "pilot"}
+    others = {"ablation", "dataset", "figure", "pilot", "saliency_quality"}
+    assert {path.stem for path in NOTEBOOKS} == {*KINDS.values(), *others}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -133,15 +134,6 @@ def test_bad_parameters_end_in_one_line_and_leave_nothing(
         result.stderr[-2000:]
     )
     assert not (tmp_path / "run").exists()
-
-
-def test_the_scale_ablation_runs_and_draws(tmp_path: Path) -> None:
-    yaml = "{rows: [BYOL+SS], scales: [0.2, 0.5], train_images: 120, test_images: 50}"
-    flags = {"epochs": 2, "finetune_epochs": 2, "out": tmp_path / "runs"}
-    result = papermill("ablation_scale.ipynb", tmp_path / "a.ipynb", yaml, **flags)
-    assert result.returncode == 0, result.stderr
-    names = {path.name for path in (tmp_path / "runs" / "finetune").iterdir()}
-    assert names == {"byol-ss-s0-swap_scale0.2", "byol-ss-s0-swap_scale0.5"}
 
 
 def shown_text(notebook: Path) -> str:

@@ -108,6 +108,9 @@ def test_unknown_rows_and_presets_are_refused(tmp_path: Path) -> None:
         load_grid(path, "tiny")
     with pytest.raises(CVSAError, match="no experiments"):
         load_grid(path, "small")
+    path.write_text("tiny: {rows: [BYOL], seeds: [0]}")
+    with pytest.raises(CVSAError, match="unknown part 'rows'; there are second_stage_only, dual_stage"):
+        load_grid(path, "tiny")
 
 
 @pytest.fixture
