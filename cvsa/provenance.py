@@ -204,7 +204,7 @@ def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:
         "device": str(device),
         "precision": "bf16" if bf16 else "fp32",
         "system": platform.system(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
     }
     counts = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
     return {
@@ -214,7 +214,7 @@ def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

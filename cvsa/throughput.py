@@ -12,6 +12,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,7 @@ from cvsa.training.stopwatch import Stopwatch
 FOLDER = Path("results/compute")
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 WARM_UP = 2  # steps that are not counted: compilation, memory, caches
+FEWEST = 3  # counted steps that make a pace
 WITH_BACKWARD = 3  # passes of a forward and a backward, as in cvsa.costs
 
 
@@ -87,9 +89,7 @@ class Throughput(BaseModel):
     def steps(self, row: str | None = None) -> list[float]:
         """Seconds of every step of a row, or of the backbone, forward and backward."""
         timing = self.rows[row] if row else self.network
-        if self.hardware["device"] != "cpu":
-            return timing.seconds
-        return [seconds / self.hardware["threads"] for seconds in timing.processor]
+        return _undisturbed(timing, self.hardware["device"], self.hardware["threads"])
 
     def rate(self, row: str | None = None) -> float:
         """Images per second of the median step."""
@@ -102,10 +102,7 @@ class Throughput(BaseModel):
     @property
     def share(self) -> float:
         """How much of its threads' time the measurement got: 1 where nothing else ran."""
-        timings = [self.network, *self.rows.values()]
-        taken, passed = (sum(map(sum, each)) for each in
-                         ([t.processor for t in timings], [t.seconds for t in timings]))  # fmt: skip
-        return min(1.0, taken / (passed * self.hardware["threads"]))
+        return _share([self.network, *self.rows.values()], self.hardware["threads"])
 
     def lines(self) -> list[str]:
         """What was measured, for people."""
@@ -125,6 +122,60 @@ class Throughput(BaseModel):
                 "all seconds are those of the processor."
             )
         return told
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Steps of one row on this machine, measured for a moment and not kept.
+
+    Attributes:
+        config: of the row, with network, image size and batch.
+        timing: of its steps.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: of torch, while it was measured.
+        memory_mib: peak of the process, or allocated on the GPU by this measurement.
+    """
+
+    config: PretrainConfig
+    timing: Timing
+    device: str
+    threads: int
+    memory_mib: float
+
+    @property
+    def rate(self) -> float:
+        """Images per second of the median step, told as :class:`Throughput` does."""
+        return self.config.batch_size / statistics.median(
+            _undisturbed(self.timing, self.device, self.threads)
+        )
+
+    @property
+    def share(self) -> float:
+        """How much of its threads' time the measurement got; on a GPU always 1."""
+        return _share([self.timing], self.threads) if self.device == "cpu" else 1.0
+
+
+def pace(config: PretrainConfig, seconds: float) -> Pace:
+    """Time steps of one row for so many seconds, at least three, on images of noise; nothing is written.
+
+    Setting up and two steps that are not counted (they compile) come before and take what they take.
+
+    Raises:
+        CVSAError: no such device.
+        torch.OutOfMemoryError, MemoryError: this network, image size and batch do not fit.
+    """
+    runtime = Runtime.of(config)
+    on_gpu = runtime.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(runtime.device)
+    step = _row_step(config, runtime)
+    passed = [_timed(step, runtime.device) for _ in range(WARM_UP)]
+    end = time.perf_counter() + seconds
+    while len(passed) < WARM_UP + FEWEST or time.perf_counter() < end:
+        passed.append(_timed(step, runtime.device))
+    timing = _timing(find_base(config.base).cost, passed)
+    memory = round(peak_memory_mib(runtime.device), 1)
+    return Pace(config, timing, str(runtime.device), torch.get_num_threads(), memory)
 
 
 def measure(
@@ -293,6 +344,18 @@ def _timed(step: Callable[[], None], device: torch.device) -> tuple[float, float
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - clock, time.process_time() - processor
+
+
+def _undisturbed(timing: Timing, device: str, threads: int) -> list[float]:
+    """Seconds of each step: on a CPU those of the processor over its threads, on a GPU the clock's."""
+    return timing.seconds if device != "cpu" else [seconds / threads for seconds in timing.processor]
+
+
+def _share(timings: Sequence[Timing], threads: int) -> float:
+    """Processor's seconds over the clock's of all threads, at most 1."""
+    taken, passed = (sum(map(sum, each)) for each in
+                     ([t.processor for t in timings], [t.seconds for t in timings]))  # fmt: skip
+    return min(1.0, taken / (passed * threads))
 
 
 def _timing(passes: float, passed: Sequence[tuple[float, float]]) -> Timing:

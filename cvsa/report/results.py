@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cvsa.errors import CVSAError
 from cvsa.records import HISTORY, Runs
 from cvsa.report import tables
 from cvsa.report.figures import curves, seeds_and_intervals
@@ -14,8 +15,16 @@ from cvsa.report.page import Page, cell, contrast_table, percent, points
 
 
 def measured(page: Page, key: str, name: str, runs: Runs) -> None:
-    """Main table, differences, findings and dot plots of one set of runs."""
-    config = next(record.config for _, record in runs if record.kind == "pretrain")
+    """Main table, differences, findings and dot plots of one set of runs.
+
+    Raises:
+        CVSAError: without a pre-training and a probe among them there is nothing to tell.
+    """
+    config = next((record.config for _, record in runs if record.kind == "pretrain"), None)
+    if config is None or not any(record.kind == "probe" for _, record in runs):
+        raise CVSAError(
+            f"The chapter of results needs pre-trainings and probes; the runs for {name} lack one."
+        )
     table = tables.main_runs(tables.long_table(runs))
     used = set(table.loc[table["metric"].isin(tables.METRICS), "run_id"])
     columns = {

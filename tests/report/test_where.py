@@ -21,7 +21,7 @@ from cvsa.errors import CVSAError
 from cvsa.freshness import Freshness
 from cvsa.provenance import commit
 from cvsa.records import RECORD, WEIGHTS, Record, collect, config_of, read_record, write_record
-from cvsa.report import pages
+from cvsa.report import pages, results
 from cvsa.report.every_run import runs_table
 from cvsa.report.page import Page, is_named
 from cvsa.report.sections import SECTIONS, Section
@@ -262,6 +262,12 @@ def test_a_section_without_its_runs_says_what_to_do(tmp_path: Path) -> None:
         pages.draw_only("finetune_long.svg", "tiny", tmp_path, tmp_path / "out")
     with pytest.raises(CVSAError, match=r"has no finished run\. Run `cvsa reproduce --preset tiny` first"):
         pages.draw_only("finetune.svg", "tiny", tmp_path, tmp_path / "out")
+
+
+def test_results_without_trainings_say_what_they_lack(tmp_path: Path) -> None:
+    runs = [(tmp_path, example_record())]
+    with pytest.raises(CVSAError, match="needs pre-trainings and probes; the runs for tiny_live lack one"):
+        results.measured(Page(tmp_path), "live", "tiny_live", runs)
 
 
 def test_a_page_keeps_the_most_precise_source(tmp_path: Path) -> None:
