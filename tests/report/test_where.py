@@ -53,8 +53,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     for name in ("byol-s0", "byol-s1", "random-s0", "random-s1"):
         for folder in (ROOT / "results" / "long").glob(f"*/{name}"):
-            for results in (root / "results" / "long", root / "book" / "results" / "tiny"):
-                shutil.copytree(folder, results / folder.relative_to(ROOT / "results" / "long"))
+            for there in (root / "results" / "long", root / "book" / "results" / "tiny"):
+                shutil.copytree(folder, there / folder.relative_to(ROOT / "results" / "long"))
     (root / "workflow").mkdir()
     (root / "workflow" / "grid.yaml").write_text(
         "tiny: {second_stage_only: [{rows: [Random, BYOL], seeds: [0, 1]}]}\n"
