@@ -188,6 +188,29 @@ def keep(preset: str) -> None:
 
 
 @main.command()
+@click.option(
+    "--seconds", default=10.0, show_default=True, type=click.FloatRange(min=0), help="For timing steps."
+)
+@click.option("--no-probe", is_flag=True, help="Leave the timing out; times are then as on other machines.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON, at the end.")
+def doctor(seconds: float, no_probe: bool, as_json: bool) -> None:
+    """Check the installation and this machine, time training steps, and estimate what each preset will take.
+
+    Ends with status 1 if a check fails; a warning is no failure.
+    """
+    from cvsa.doctor import examine
+
+    def say(text: str) -> None:
+        if not as_json:
+            click.echo(text, nl=False)
+
+    report = examine(None if no_probe else seconds, say)
+    if as_json:
+        click.echo(report.to_json())
+    sys.exit(report.status)
+
+
+@main.command()
 @click.option("--preset", default="tiny", show_default=True, help="Preset looked at, see `cvsa presets`.")
 @click.option(
     "--only", multiple=True, help="Only experiments in this state (fresh, stale, missing …); may be repeated."

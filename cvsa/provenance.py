@@ -215,6 +215,7 @@ def hardware(device: torch.device, bf16: bool) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
+    """The processor's name as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -22,14 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from cvsa.config import PretrainConfig, resolve
-from cvsa.data.bank import ImageBank
 from cvsa.errors import CVSAError, one_line
 from cvsa.methods.catalogue import find_base
 from cvsa.provenance import code_hash, commit, hardware, library_versions, lock_hash, peak_memory_mib
 from cvsa.records import atomic_write
 from cvsa.records.schema import seal
-from cvsa.training.optim import build_optimizer
-from cvsa.training.pretrain import build_views, initialise
+from cvsa.steps import row_step
+from cvsa.training.pretrain import initialise
 from cvsa.training.runtime import Runtime
 from cvsa.training.stopwatch import Stopwatch
 
@@ -165,10 +164,9 @@ def pace(config: PretrainConfig, seconds: float) -> Pace:
         torch.OutOfMemoryError, MemoryError: this network, image size and batch do not fit.
     """
     runtime = Runtime.of(config)
-    on_gpu = runtime.device.type == "cuda"
-    if on_gpu:
+    if runtime.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(runtime.device)
-    step = _row_step(config, runtime)
+    step = row_step(config, runtime)
     passed = [_timed(step, runtime.device) for _ in range(WARM_UP)]
     end = time.perf_counter() + seconds
     while len(passed) < WARM_UP + FEWEST or time.perf_counter() < end:
@@ -223,7 +221,7 @@ def measure(
         raise CVSAError(f"{path} is there already. Choose another name, or delete that file.")
     watch = Stopwatch(runtime.device)
     try:
-        timed = {row: _row_step(config, runtime) for row, config in configs.items()}
+        timed = {row: row_step(config, runtime) for row, config in configs.items()}
         timed = {"": _network_step(first, runtime), **timed}
         passed: dict[str, list[tuple[float, float]]] = {key: [] for key in timed}
         for _ in range(WARM_UP + steps):
@@ -287,29 +285,6 @@ def _name(preset: str, machine: dict[str, Any], batch: int) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{preset} {place} b{batch}".lower()).strip("-")
 
 
-def _row_step(config: PretrainConfig, runtime: Runtime) -> Callable[[], None]:
-    """One step of a row, as the training loop makes it, on images of noise with a box in the middle."""
-    generator = torch.Generator().manual_seed(config.seed)
-    bank = _noise(max(64, 2 * config.batch_size), config.bank_size, generator).to(runtime.device)
-    method = initialise(config, runtime).train()
-    views = build_views(config, bank)
-    optimizer = build_optimizer(method, config)
-
-    def step() -> None:
-        index = torch.randint(len(bank), (config.batch_size,), generator=generator)
-        batch = views(index.to(runtime.device), generator)
-        with runtime.autocast():
-            losses = method(batch)
-            loss = torch.stack([method.weights[name] * value for name, value in losses.items()]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.get_total_norm([p.grad for p in method.parameters() if p.grad is not None])
-        optimizer.step()
-        method.after_step(0.5)
-
-    return step
-
-
 def _network_step(config: PretrainConfig, runtime: Runtime) -> Callable[[], None]:
     """Forward and backward of the backbone alone, without views, heads and optimiser."""
     network = initialise(config, runtime).encoder.train()
@@ -324,15 +299,6 @@ def _network_step(config: PretrainConfig, runtime: Runtime) -> Callable[[], None
         features.float().square().mean().backward()
 
     return step
-
-
-def _noise(count: int, size: int, generator: torch.Generator) -> ImageBank:
-    images = torch.randint(0, 256, (count, 4, size, size), generator=generator, dtype=torch.uint8)
-    low, high = size // 4, size - size // 4
-    images[:, 3] = 0
-    images[:, 3, low:high, low:high] = 255
-    boxes = torch.tensor([[low, low, high, high]]).repeat(count, 1)
-    return ImageBank(images, boxes, torch.zeros(count, dtype=torch.int64), ["noise"])
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cvsa.config import PretrainConfig, resolve
 from cvsa.records import Runs
 from cvsa.report.ablations_figures import parts_figure, small_multiples
 from cvsa.report.ablations_study import (
@@ -11,12 +10,14 @@ from cvsa.report.ablations_study import (
     PRESET,
     PROBED,
     REFERENCE,
+    Study,
     baseline,
     compare,
     of,
     studies,
+    usual_of,
 )
-from cvsa.report.ablations_text import findings, missing_sentences, values_table
+from cvsa.report.ablations_text import findings, missing_sentences, settings, values_table
 from cvsa.report.page import Page
 from cvsa.report.sources import Sources
 
@@ -33,8 +34,7 @@ def draw(page: Page, sources: Sources) -> None:
     found = studies(sources.root, PRESET, runs)
     dials = [each for each in found.values() if len(each.ablation.rows) == 1]
     parts = [each for each in found.values() if each.between_rows]
-    plain = baseline(runs, lambda row: resolve(PretrainConfig, row=row, preset=PRESET), REFERENCE,
-                     sorted({seed for each in dials for seed in each.ablation.seeds}), [])  # fmt: skip
+    plain = baseline(runs, usual_of(PRESET), REFERENCE)
     used = {i for each in (*dials, *parts) for i in each.runs["run_id"]}
     with page.source(used):
         every = {metric: compare(found.values(), metric) for metric in KEYS}
@@ -49,12 +49,14 @@ def draw(page: Page, sources: Sources) -> None:
         page.text("ablations_parts", findings(parts, FINETUNED, contrasts))
         missing = [phrase for each in (*dials, *parts) for phrase in each.missing]
         page.text("ablations_missing", missing_sentences(missing))
-        _numbers(page, [pair for pair in runs if pair[1].run_id in used])
+        _numbers(page, [pair for pair in runs if pair[1].run_id in used], [*dials, *parts])
 
 
-def _numbers(page: Page, runs: Runs) -> None:
+def _numbers(page: Page, runs: Runs, found: list[Study]) -> None:
     trained = [record for _, record in runs if record.kind == "pretrain"]
     page.number("ablations.trained", str(len(trained)), runs)
-    page.number("ablations.seeds", str(len({record.seed for record in trained})), runs)
+    counts = [each.values(row, at, FINETUNED).size for each in found for row, at in settings(each)] or [0]
+    many = " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
+    page.number("ablations.seeds", many, runs)
     page.number("ablations.epochs", str(trained[0].config["epochs"]) if trained else "–", runs)
     page.number("ablations.hours", f"{sum(record.seconds for _, record in runs) / 3600:.1f}", runs)

@@ -129,5 +129,5 @@ class Plan:
 
     def plain(self) -> Any:
         """The reference row's runs; without a reference none of its lines."""
-        found = baseline(self.records(), self.usual, self.reference or self.row, self.seeds, [])
+        found = baseline(self.records(), self.usual, self.reference or self.row)
         return found if self.reference else found.iloc[:0]

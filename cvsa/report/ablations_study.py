@@ -19,7 +19,7 @@ from scipy import stats
 
 from cvsa.config import PretrainConfig, resolve
 from cvsa.errors import CVSAError
-from cvsa.grid import Ablation, load_grid
+from cvsa.grid import Ablation, Grid, load_grid
 from cvsa.methods.catalogue import find_row, plain_row
 from cvsa.records import Runs
 from cvsa.report.statistics import ALPHA, SAME, mean_interval, t_test
@@ -34,8 +34,8 @@ BETWEEN = ("backbone", "base")
 # Fields that do not decide what a run is compared with.
 APART = {"seed", "preset", "device", "precision", "pretrained", "parent"}
 
-Usual = Callable[[str], PretrainConfig]
-"""Row -> the configuration that nothing is varied in."""
+Usual = Callable[..., PretrainConfig]
+"""Row, and fields that are varied -> the configuration with nothing else varied."""
 Line = Mapping[Any, Any]
 """A line of :func:`compare`."""
 
@@ -131,18 +131,25 @@ def study(name: str, ablation: Ablation, runs: Runs, usual: Usual) -> Study:
     Args:
         name: of the ablation.
         ablation: parameter of pre-training, values, rows, seeds, evaluations.
-        runs: any; those that differ from the usual configuration in something else are left out.
+        runs: any; those that differ from the usual configuration in something else are left out. Of seeds
+            all count, also others than were asked for.
         usual: of each row.
     """
-    rows = [find_row(row)[0] for row in ablation.rows]
-    plain = {row: usual(row).model_dump(mode="json") for row in rows}
-    labels = [label(ablation.vary, value) for value in ablation.values]
+    rows, vary = [find_row(row)[0] for row in ablation.rows], ablation.vary
+    labels = [label(vary, value) for value in ablation.values]
+    # A value may bring a recipe of its own (a network its optimiser): compared with what it resolves to.
+    wanted = {
+        (row, at): usual(row, **({} if vary == "base" else {vary: value})).model_dump(mode="json")
+        for row in rows
+        for value, at in zip(ablation.values, labels, strict=True)
+        if belongs(vary, value, row)
+    }
     trained: dict[str, tuple[str, str]] = {}  # run id of a pre-training -> row, value
     for _, record in runs:
-        if record.kind == "pretrain" and record.row in plain and record.stage1 is None:
-            at = _value(record.config, plain[record.row], ablation.vary)
-            if at in labels and record.seed in ablation.seeds:
-                trained[record.run_id] = record.row, at
+        if record.kind == "pretrain" and record.stage1 is None:
+            for (row, at), config in wanted.items():
+                if row == record.row and _fits(record.config, config):
+                    trained[record.run_id] = row, at
     lines = []
     for _, record in runs:
         start = record.run_id if record.kind == "pretrain" else next(iter(record.parents), "")
@@ -153,17 +160,15 @@ def study(name: str, ablation: Ablation, runs: Runs, usual: Usual) -> Study:
                 for metric, value in record.metrics.items()
             ]
     table = pd.DataFrame(lines, columns=["row", "at", "seed", "metric", "value", "run_id"])
-    own = {row: label(ablation.vary, plain[row][ablation.vary]) for row in rows}
+    own = {row: label(vary, getattr(usual(row), vary)) for row in rows}
     reference = {row: at if at in labels else labels[0] for row, at in own.items()}
     return Study(name, ablation, reference, reference == own, table, _missing(ablation, table))
 
 
-def _value(config: dict[str, Any], usual: dict[str, Any], vary: str) -> str | None:
-    """Label of the varied field if everything else is as usual."""
-    then = {name: config.get(name, PretrainConfig.model_fields[name].default) for name in usual}
-    if any(then[name] != value for name, value in usual.items() if name not in APART | {vary}):
-        return None
-    return label(vary, then[vary])
+def _fits(made: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a run was configured like this; fields that came after it have the value of before."""
+    then = {name: made.get(name, PretrainConfig.model_fields[name].default) for name in wanted}
+    return all(then[name] == value for name, value in wanted.items() if name not in APART)
 
 
 def _missing(ablation: Ablation, table: pd.DataFrame) -> list[str]:
@@ -193,6 +198,15 @@ def title(ablation: Ablation) -> str:
     return "Other base objectives" if ablation.vary == "base" else f"`{ablation.vary}`"
 
 
+def usual_of(preset: str) -> Usual:
+    """What a preset gives each row."""
+
+    def usual(row: str, **varied: Any) -> PretrainConfig:
+        return resolve(PretrainConfig, row=row, preset=preset, **varied)
+
+    return usual
+
+
 def studies(root: Path, preset: str, runs: Runs) -> dict[str, Study]:
     """The ablations of a preset's grid that vary pre-training, name -> study.
 
@@ -200,10 +214,6 @@ def studies(root: Path, preset: str, runs: Runs) -> dict[str, Study]:
     one more study: "objectives".
     """
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
-
-    def usual(row: str) -> PretrainConfig:
-        return resolve(PretrainConfig, row=row, preset=preset)
-
     asked = {name: a for name, a in grid.ablations.items() if a.vary in PretrainConfig.model_fields}
     rows = [
         row for _, row in grid.tables.get("second_stage_only", []) if row and find_row(row)[1].base != "none"
@@ -212,10 +222,15 @@ def studies(root: Path, preset: str, runs: Runs) -> dict[str, Study]:
     rows = [row for row in rows if find_row(row)[1].base != usual_base]
     if any(find_row(row)[1].align_weight for row in rows):
         bases = list(dict.fromkeys(find_row(row)[1].base for row in rows))
-        seeds = sorted({run.config.seed for run in grid.runs if run.config.row in rows})
+        seeds = sorted(set.intersection(*(_seeds(grid, row) for row in rows)))
         kinds = dict.fromkeys(run.kind for run in grid.runs if run.config.row in rows)
         asked[OBJECTIVES] = Ablation("base", bases, rows, seeds, [k for k in kinds if k != "pretrain"])
-    return {name: study(name, ablation, runs, usual) for name, ablation in asked.items()}
+    return {name: study(name, ablation, runs, usual_of(preset)) for name, ablation in asked.items()}
+
+
+def _seeds(grid: Grid, row: str) -> set[int]:
+    """Of a row's runs in a grid."""
+    return {run.config.seed for run in grid.runs if run.config.row == find_row(row)[0]}
 
 
 def compare(chosen: Iterable[Study], metric: str) -> pd.DataFrame:
@@ -305,7 +320,6 @@ def of(contrasts: pd.DataFrame, chosen: Iterable[Study]) -> pd.DataFrame:
     return contrasts[contrasts["study"].isin([each.name for each in chosen])]
 
 
-def baseline(runs: Runs, usual: Usual, row: str, seeds: list[int], evaluate: list[str]) -> pd.DataFrame:
+def baseline(runs: Runs, usual: Usual, row: str) -> pd.DataFrame:
     """The runs of one row with nothing varied, as in :class:`Study`."""
-    base = find_row(row)[1].base
-    return study("baseline", Ablation("base", [base], [row], seeds, evaluate), runs, usual).runs
+    return study("baseline", Ablation("base", [find_row(row)[1].base], [row], [], []), runs, usual).runs

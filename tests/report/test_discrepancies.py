@@ -13,7 +13,7 @@ from cvsa.config import PretrainConfig, resolve
 from cvsa.errors import CVSAError
 from cvsa.grid import Ablation, load_grid
 from cvsa.records import Runs
-from cvsa.report.ablations_study import FINETUNED, compare, study
+from cvsa.report.ablations_study import FINETUNED, compare, study, usual_of
 from cvsa.report.discrepancies import Point, draw, load_log, outcome, shown_parameter
 from cvsa.report.page import Page
 from cvsa.report.sources import Sources
@@ -114,9 +114,7 @@ def test_the_last_column_is_computed_from_the_runs(
     values: tuple[float, ...], words: str, separated: bool
 ) -> None:
     ablation = Ablation("align_weight", [0.3, 1.0], ["BYOL+CVSA"], list(range(len(values))), ["finetune"])
-    found = study(
-        "weight", ablation, runs(values), lambda row: resolve(PretrainConfig, row=row, preset="tiny")
-    )
+    found = study("weight", ablation, runs(values), usual_of("tiny"))
     told = outcome(Point(**POINT), found, compare([found], FINETUNED))
     assert told.text.startswith(words) and told.separated is separated and told.tested is bool(values)
 
