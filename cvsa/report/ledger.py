@@ -37,7 +37,8 @@ def draw(page: Page, sources: Sources) -> None:
         with page.source(run_ids(tested)):
             page.table(f"ledger_{key}", parts_table(claim, tested))
             page.text(f"ledger_{key}", sentences(claim, tested, every))
-            page.figure(f"ledger_{key}.svg", forest(claim, tested[0] if tested else None))
+            first = tested[0] if tested else None
+            page.figure(f"ledger_{key}.svg", forest(claim, first), run_ids(tested[:1]))
             page.number(f"ledger.{claim.key}.verdict", verdict_of(tested), run_ids(tested))
     for verdict, count in counts(found).items():
         page.number(f"ledger.count.{verdict}", str(count), run_ids(every))
@@ -84,20 +85,23 @@ def overview(found: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
         tested = found[claim.key][0] if found[claim.key] else None
         part, each = tested.tested[0] if tested else (claim.parts[0], Evidence())
         lines.append({
-            "claim": f"**{claim.key}** {claim.short}",
-            "verdict": f"**{verdict_of(found[claim.key])}**",
+            "claim, and by which runs": f"**{claim.key}** {claim.short}<br>{_scale(tested)}",
+            "verdict": f"**{verdict_of(found[claim.key])}**<br>{_tested(claim, tested)}",
             "difference": part.title.replace(" − ", "<br>− ").replace(", ", ",<br>"),
             "reported": reported(part).replace(" to ", "<br>to "),
             "ours": ours(each),
-            "parts<br>tested": f"{len(tested.tested) if tested else 0} of {len(claim.parts)}",
-            "at which scale": _scale(tested) if tested else DASH,
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
-def _scale(tested: Tested) -> str:
-    lines = "<br>".join(tested.runs.scale.split(", "))
-    return f"{_label(tested)}<br><small>{lines}</small>"
+def _scale(tested: Tested | None) -> str:
+    return f"<small>{tested.runs.label}: {tested.runs.scale}</small>" if tested else "<small>no runs</small>"
+
+
+def _tested(claim: Claim, tested: Tested | None) -> str:
+    notes = [f"{len(tested.tested) if tested else 0} of {len(claim.parts)} parts"]
+    notes += ["older code"] if tested and tested.stale else []
+    return "<br>".join(f"<small>{note}</small>" for note in notes)
 
 
 def parts_table(claim: Claim, tested: Sequence[Tested]) -> pd.DataFrame:
