@@ -109,9 +109,7 @@ def test_the_ledger_lists_every_claim_with_a_verdict(maker: Maker, tmp_path: Pat
     shown = {name.partition("<br>")[0]: cells for name, cells in every.items()}
     assert [name.split()[0] for name in shown] == [f"**C{number}**" for number in range(1, 9)]
     assert {cells["verdict"].split("**")[1] for cells in shown.values()} <= set(VERDICTS)
-    assert "this build (`tiny`): SynthBirds, resnet-slim, 1,000 images, 20 epochs" in next(
-        iter(scales.values())
-    )
+    assert "this build (`tiny`): SynthBirds, resnet-slim, 1,000 images, 20 epochs" in next(iter(every))
     first = shown["**C1** Saliency Swap beats random crops"]
     assert (
         first["reported"] == "+0.66" and first["ours"].startswith("**+2.2**<br>[") and "(t)" in first["ours"]
