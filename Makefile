@@ -12,6 +12,8 @@ TORCH_INDEX ?=
 PRESET      ?= tiny
 # 1: the build fails on a damaged record, and on one that is older than the code that shapes it. Empty: it shows them.
 STRICT      ?=
+# Options of `python -m benchmarks`, such as "--setting cpu-tiny --rounds 3"; --help lists them.
+BENCH       ?=
 PIP         := $(BIN)/python -m pip install -q --disable-pip-version-check --no-input
 
 # Work is spread over processes, one per core; threads inside each would only fight over the cores.
@@ -19,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export CVSA_STRICT := $(STRICT)
 
-.PHONY: book test lint setup lock clean distclean help
+.PHONY: book test lint bench setup lock clean distclean help
 .DEFAULT_GOAL := help
 
 book: $(STAMP)  ## run the experiments of the tiny preset (only what changed) and build the book
@@ -34,6 +36,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(STAMP)  ## time training steps beside peer libraries on a quiet machine, into results/benchmarks (half an hour)
+	@$(PIP) -e ".[bench]"
+	$(BIN)/python -m benchmarks $(BENCH)
 
 setup: $(STAMP)  ## only make .venv and install the locked packages and this one
 
@@ -65,11 +71,11 @@ lock: $(STAMP)  ## resolve pyproject.toml anew into requirements.lock (newest ve
 
 clean:  ## remove the built book, the experiments' outputs and all caches of tools
 	rm -rf _build book/_generated book/results .snakemake .pytest_cache .mypy_cache .ruff_cache
-	find cvsa tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find cvsa tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove .venv
 	rm -rf $(VENV)
 
 help:
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) PRESET=$(PRESET) STRICT=$(STRICT)"
+	@echo "Variables: PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) PRESET=$(PRESET) STRICT=$(STRICT) BENCH=$(BENCH)"

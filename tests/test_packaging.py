@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OPTIONAL = {"saliency"}  # large, for those who want it: neither in the lock nor in `all`
+OPTIONAL = {"saliency", "bench"}  # for those who want it: neither in the lock nor in `all`
 
 
 def direct_requirements() -> list[Requirement]:

@@ -249,10 +249,13 @@ def judge(runs: RunSet, given: Sequence[Claim]) -> list[Tested]:
     A difference that several claims name (BYOL+CVSA against BYOL in C4, say) counts once.
     """
     measured: dict[tuple[str, str, str], Evidence] = {}
+    by_metric = dict(tuple(runs.table.groupby("metric"))) if len(runs.table) else {}
+    rows = {metric: set(table["row"]) for metric, table in by_metric.items()}
     for part in (part for claim in given for part in claim.parts):
         key = part.row, part.against, part.metric
         if key not in measured:
-            measured[key] = _measure(runs, part)
+            there = {part.row, part.against} <= rows.get(part.metric, set())
+            measured[key] = _measure(by_metric[part.metric], part) if there else Evidence()
     corrected = adjusted([each.p for each in measured.values()])
     for key, p in zip(measured, corrected, strict=True):
         measured[key] = replace(measured[key], p_adjusted=float(p))
@@ -271,8 +274,8 @@ def judge(runs: RunSet, given: Sequence[Claim]) -> list[Tested]:
     return found
 
 
-def _measure(runs: RunSet, part: Part) -> Evidence:
-    both = tables.paired(runs.table, part.metric, part.row, part.against)
+def _measure(table: pd.DataFrame, part: Part) -> Evidence:
+    both = tables.paired(table, part.metric, part.row, part.against)
     if both.empty:
         return Evidence()
     values = both["difference"].tolist()

@@ -255,5 +255,6 @@ SECTIONS = (
     Section("ablations", later("ablations"), ("ablations*",), ("ablations",)),
     Section("discrepancies", later("discrepancies"), ("discrepancies*",)),
     Section("compute", later("compute"), ("compute_*",)),
+    Section("speed", later("speed"), ("speed*",), ()),
     Section("cards", later("cards"), ("card_*",), (LIVE,)),
 )  # fmt: skip

@@ -129,12 +129,11 @@ def by_row(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         kind ("t", "BCa"; "" for a single seed).
     """
     lines = {}
-    for row in sorted(table["row"].unique(), key=_place):
-        part = table[(table["metric"] == metric) & (table["row"] == row)].sort_values("seed")
-        if len(part):
-            values = part["value"].tolist()
-            low, high, kind = mean_interval(values) or NO_INTERVAL
-            lines[row] = (float(np.mean(values)), low, high, values, kind)
+    chosen = table[table["metric"] == metric].sort_values("seed", kind="stable")
+    values_of = {str(row): part.tolist() for row, part in chosen.groupby("row", sort=False)["value"]}
+    for row in sorted(values_of, key=_place):
+        low, high, kind = mean_interval(values_of[row]) or NO_INTERVAL
+        lines[row] = (float(np.mean(values_of[row])), low, high, values_of[row], kind)
     return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high", "seeds", "kind"])
 
 

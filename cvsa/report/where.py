@@ -21,6 +21,7 @@ _MODELS = {kind: model for model, kind in KINDS.items()}
 _NAMED = ("row", "preset", "seed")  # in every command
 # The first four follow from the folder it starts from; where it runs shapes no result.
 _NOT_GIVEN = {"parent", "classifier", "pretrained", "finetuned", "device", *_NAMED}
+_RECIPES = ("base", "backbone")
 _ALWAYS_TOLD = ("dataset", "image_size", "backbone")
 _TRAINED = ("pretrain", "finetune")  # whose epochs are told too
 
@@ -55,6 +56,9 @@ def run_commands(folder: Path, record: Record, known: Known, root: Path) -> list
         told = {"row": record.row, "preset": record.preset, "seed": record.seed}
         stage = {"stage": config["stage"]} if config.get("stage") == 1 else {}
         usual = resolve(_MODELS[record.kind], **told, **stage).model_dump(mode="json")
+        # These bring recipes of their own: what else differs is told beside what they bring.
+        chosen = {name: config[name] for name in _RECIPES if config.get(name) != usual.get(name)}
+        usual = resolve(_MODELS[record.kind], **told, **stage, **chosen).model_dump(mode="json")
     except CVSAError:
         return []
     # Empty means "the preset's" where a notebook is given it.
@@ -75,7 +79,7 @@ def run_commands(folder: Path, record: Record, known: Known, root: Path) -> list
                 start[name] = _again(parent[0], root)
     elif config.get("pretrained") == str(PUBLISHED):
         start["pretrained"] = str(PUBLISHED)
-    given = {**told, **stage, **differs, **start, "out": _again(folder, root)}
+    given = {**told, **stage, **chosen, **differs, **start, "out": _again(folder, root)}
     flags = [word for name, value in given.items() for word in ("-p", name, str(value))]
     return [*first, shlex.join(["papermill", f"notebooks/{record.kind}.ipynb", "out.ipynb", *flags])]
 
