@@ -55,11 +55,12 @@ $(BIN)/python:
 	exit 1
 
 # Made again only when the lock or pyproject.toml changes. With TORCH_INDEX, the two wheels that differ come first and
-# alone: the lock then finds them satisfied and brings their dependencies at its own versions.
+# alone: the lock then finds them satisfied and brings their dependencies at its own versions. Python compiles a module
+# when it is first imported, and most of these never are.
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the locked packages into $(VENV) (the first time this takes minutes)"
 	$(if $(TORCH_INDEX),@$(PIP) --no-deps --index-url $(TORCH_INDEX) $$(grep -oE '^torch(vision)?==[^ ;]+' requirements.lock))
-	@$(PIP) -r requirements.lock
+	@$(PIP) --no-compile -r requirements.lock
 	@$(PIP) --no-deps -e .
 	@touch $@
 
