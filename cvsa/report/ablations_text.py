@@ -100,12 +100,12 @@ def findings(chosen: list[Study], metric: str, contrasts: pd.DataFrame) -> list[
     if single == len(contrasts):
         return ["One seed each: nothing is settled.", *each]
     clear, raw = int(counts.get("yes", 0)), int(counts.get("yes", 0) + counts.get("uncorrected", 0))
-    seeds = max(map(len, contrasts["each"]))
+    seeds = max(map(len, contrasts.loc[contrasts["verdict"] == "yes", "each"]), default=0)
     many = f"{len(contrasts)} difference{'' if len(contrasts) == 1 else 's'}"
     told = [
         f"{capital(METRICS.get(metric, metric))}: of {many} {raw} "
-        f"{'has' if raw == 1 else 'have'} an interval over the {seeds} seeds that excludes zero, and {clear} "
-        f"{'does' if clear == 1 else 'do'} so after correction for {_number(contrasts)}."
+        f"{'has' if raw == 1 else 'have'} an interval over {_seeds(contrasts)} that excludes zero, and "
+        f"{clear} {'does' if clear == 1 else 'do'} so after correction for {_number(contrasts)}."
     ]
     if single:
         told.append(f"{single} {'has' if single == 1 else 'have'} one seed only, and so no interval.")
@@ -120,6 +120,13 @@ def findings(chosen: list[Study], metric: str, contrasts: pd.DataFrame) -> list[
     if not clear and not (pooled["p"] < ALPHA).any():
         told.append(f"{'After correction nothing' if raw else 'Nothing'} here tells these choices apart.")
     return [*told, *noise, *each]
+
+
+def _seeds(contrasts: pd.DataFrame) -> str:
+    """ "the 2 seeds", "2 to 6 seeds": of the differences that have an interval."""
+    counts = [len(each) for each in contrasts["each"] if len(each) > 1]
+    few, many = min(counts), max(counts)
+    return f"the {few} seeds" if few == many else f"{few} to {many} seeds"
 
 
 def _together(pooled: pd.DataFrame) -> str:
