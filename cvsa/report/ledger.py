@@ -17,6 +17,7 @@ from cvsa.report.sources import Sources
 from cvsa.report.statistics import POWER, seeds_needed
 from cvsa.report.verdicts import UNTESTED, VERDICTS
 
+A_LINE = 3  # seeds in a line of a cell
 MOST = 1000  # seeds that a search for the needed number goes up to
 
 
@@ -70,7 +71,9 @@ def ours(each: Evidence) -> str:
     if each.interval is None:
         return f"{mean}<br><small>one seed</small>"
     span = interval(each.interval.low, each.interval.high, signed)
-    return f"{mean}<br>{span} ({each.interval.kind})<br><small>{_seeds(each)}</small>"
+    told = [signed(value) for value in each.differences]
+    seeds = ",<br>".join(", ".join(told[n : n + A_LINE]) for n in range(0, len(told), A_LINE))
+    return f"{mean}<br>{span} ({each.interval.kind})<br><small>{seeds}</small>"
 
 
 def verdict_cell(part: Part, each: Evidence) -> str:
