@@ -150,6 +150,10 @@ ADDED_LATER: dict[str, Any] = {
 """Fields that came after runs had been recorded, and the value that means what those runs did."""
 
 
+WHERE = {"device", "compile", "gpus", "pretrained", "finetuned"}
+"""Fields that tell where a run computes, and where what it starts from lies: the same run anywhere."""
+
+
 class RunConfig(DataConfig):
     """What every kind of run has."""
 
@@ -166,7 +170,7 @@ class RunConfig(DataConfig):
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up before the cosine, in epochs")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="fp32, or bf16 by autocast; auto takes bf16 where the hardware has units for it"
+        "auto", description="fp32, or bf16 by autocast; auto: bf16 on a GPU that has it, fp32 on a CPU"
     )
 
     def identity(self) -> str:
@@ -177,7 +181,7 @@ class RunConfig(DataConfig):
         fields = {
             name: value
             for name, value in self.model_dump(mode="json").items()
-            if name not in {"device", "pretrained", "finetuned"} and value != ADDED_LATER.get(name, ...)
+            if name not in WHERE and value != ADDED_LATER.get(name, ...)
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -202,7 +206,26 @@ PUBLISHED = Path("timm")
 """The value of ``pretrained`` that asks for the weights timm publishes for the backbone."""
 
 
-class PretrainConfig(ChildConfig):
+class TrainingConfig(ChildConfig):
+    """What trains a network in steps."""
+
+    compile: bool = Field(
+        False, description="compile the networks first (torch.compile): minutes once, for long runs on a GPU"
+    )
+    gpus: int = Field(
+        1, ge=1, description="processes that share every batch, each on a GPU of its own (or all on the CPU)"
+    )
+
+    @model_validator(mode="after")
+    def _shared(self) -> TrainingConfig:
+        if self.batch_size % self.gpus:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared by gpus {self.gpus}: give a multiple of it"
+            )
+        return self
+
+
+class PretrainConfig(TrainingConfig):
     """Self-supervised pre-training of one row."""
 
     stage: int = Field(
@@ -322,7 +345,7 @@ class LabelledConfig(ChildConfig):
         return self
 
 
-class FinetuneConfig(LabelledConfig):
+class FinetuneConfig(LabelledConfig, TrainingConfig):
     """Supervised fine-tuning, the paper's metric: top-1 on the test split."""
 
     crop_scale: float = Field(

@@ -8,9 +8,9 @@ import torch
 
 from cvsa.config import PretrainConfig
 from cvsa.data.bank import ImageBank
-from cvsa.training.optim import build_optimizer
 from cvsa.training.pretrain import build_views, initialise
 from cvsa.training.runtime import Runtime
+from cvsa.training.step import TrainStep
 from cvsa.views import Views
 
 
@@ -29,24 +29,12 @@ def row_step(
         mark: is told the part that has just ended: views, forward, backward, optimiser, momentum.
     """
     make, method = make_batch or row_views(config, runtime), initialise(config, runtime).train()
-    optimizer = build_optimizer(method, config)
-    ended = mark or (lambda part: None)
+    train_step, ended = TrainStep(method, config, runtime, mark), mark or (lambda part: None)
 
     def step() -> None:
         batch = make()
         ended("views")
-        with runtime.autocast():
-            losses = method(batch)
-            loss = torch.stack([method.weights[name] * value for name, value in losses.items()]).sum()
-        ended("forward")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        ended("backward")
-        torch.nn.utils.get_total_norm([p.grad for p in method.parameters() if p.grad is not None])
-        optimizer.step()
-        ended("optimiser")
-        method.after_step(0.5)
-        ended("momentum")
+        train_step(batch, 0.5)
 
     return step
 

@@ -230,6 +230,6 @@ def _precision() -> Finding:
     from cvsa.training.runtime import Runtime
 
     runtime = Runtime.of(resolve(PretrainConfig))
-    told = "bf16, for which it has units" if runtime.bf16 else "fp32, it has no units for bf16"
+    told = "bf16, for which it has units" if runtime.bf16 else "fp32"
     facts = {"device": str(runtime.device), "bf16": runtime.bf16}
     return Finding("ok", f"device {runtime.device}: {told}", facts=facts)

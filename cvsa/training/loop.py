@@ -1,11 +1,11 @@
-"""The training loop. It knows no method: a module turns a batch into losses, and updates itself after."""
+"""The training loop: epochs, schedule, history, checkpoints. It knows no method."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,26 +17,12 @@ from cvsa.errors import CVSAError
 from cvsa.provenance import code_hash
 from cvsa.records import HISTORY, atomic_write
 from cvsa.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from cvsa.training.optim import build_optimizer, learning_rate, set_learning_rate
+from cvsa.training.optim import learning_rate, set_learning_rate
 from cvsa.training.runtime import Runtime, progress_bar
+from cvsa.training.step import Totals, TrainStep
 
 # A checkpoint costs some tens of milliseconds: at most one per this many seconds, at the end of an epoch.
 CHECKPOINT_SECONDS = 10.0
-
-
-class Trainable(Protocol):
-    """What the loop asks of a module."""
-
-    weights: dict[str, float]
-    diagnostics: dict[str, Tensor]
-
-    def __call__(self, batch: Any) -> dict[str, Tensor]:
-        """Unweighted scalar losses of a batch."""
-        ...
-
-    def after_step(self, progress: float) -> None:
-        """Update what the optimiser does not: EMA copy, queue. ``progress`` is the share of training done."""
-        ...
 
 
 def fit(
@@ -51,7 +37,7 @@ def fit(
     """Train for ``config.epochs`` passes; resume from ``folder``'s checkpoint if it is this run's.
 
     Args:
-        module: a ``Trainable`` network on the run's device.
+        module: a :class:`cvsa.training.step.Trainable` network on the run's device.
         make_batch: image indices (B,) int64 and the run's generator -> whatever ``module`` takes.
         bank: the training images; each epoch visits them in a new order and drops the last partial batch.
         config: epochs, batch_size, optimiser, rates, seed.
@@ -71,8 +57,8 @@ def fit(
             f"Too small a data set for the batch: {len(bank)} training images, batch_size "
             f"{config.batch_size}. Lower batch_size or add images."
         )
-    trainable: Trainable = module  # type: ignore[assignment]
-    optimizer = build_optimizer(module, config)
+    train_step = TrainStep(module, config, runtime)
+    optimizer = train_step.optimizer
     # Sampling and views draw from generators of their own, so that neither depends on how the other is
     # written; both on the CPU, so that they draw the same on every device.
     order = torch.Generator().manual_seed(config.seed)
@@ -94,41 +80,20 @@ def fit(
     with progress_bar(steps * config.batch_size, epoch * per_epoch * config.batch_size, what, "img") as bar:
         while epoch < config.epochs:
             started = time.monotonic()
-            totals: dict[str, Tensor] = {}
+            totals = Totals(runtime.device)
             for number, index in enumerate(bank.batches(config.batch_size, order)):
                 step = epoch * per_epoch + number
                 rate = learning_rate(step, peak=config.lr, steps=steps, warmup_steps=warmup_steps)
                 set_learning_rate(optimizer, rate)
                 batch = make_batch(index.to(runtime.device), views)
-                with runtime.autocast():
-                    losses = trainable(batch)
-                    loss = torch.stack(
-                        [trainable.weights[name] * value for name, value in losses.items()]
-                    ).sum()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                norm = torch.nn.utils.get_total_norm(
-                    [p.grad for p in module.parameters() if p.grad is not None]
-                )
-                optimizer.step()
-                trainable.after_step((step + 1) / steps)
-                # Summed on the device: reading a value here would make a GPU wait at every step.
-                for name, value in {
-                    "loss": loss,
-                    **losses,
-                    **trainable.diagnostics,
-                    "gradient_norm": norm,
-                }.items():
-                    totals[name] = (
-                        totals.get(name, torch.zeros((), device=runtime.device)) + value.detach().float()
-                    )
+                totals.add(train_step(batch, (step + 1) / steps))
                 bar.update(config.batch_size)
-            row = {name: float(total) / per_epoch for name, total in totals.items()}
+            row = totals.means(per_epoch)
             epoch += 1
             elapsed = time.monotonic() - started
             seconds += elapsed
             rows.append({"epoch": epoch, **row, "learning_rate": rate, "seconds": round(elapsed, 3)})
-            bar.set_postfix({k: f"{row[k]:.3f}" for k in losses}, refresh=False)
+            bar.set_postfix({k: f"{row[k]:.3f}" for k in train_step.losses}, refresh=False)
             if not all(torch.isfinite(torch.tensor(list(row.values())))):
                 raise CVSAError(f"Training diverged in epoch {epoch}: {row}. Lower lr (now {config.lr}).")
             if time.monotonic() - saved > CHECKPOINT_SECONDS and epoch < config.epochs:

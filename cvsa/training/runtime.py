@@ -14,18 +14,29 @@ from tqdm import tqdm
 
 from cvsa.config import RunConfig
 from cvsa.errors import CVSAError
+from cvsa.methods.backbone import Backbone
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Resolved device and precision of a run."""
+    """Resolved device and precision of a run, and whether its networks are compiled.
+
+    Attributes:
+        device: with its index, where it is a GPU.
+        bf16: autocast to bfloat16, or none.
+        compiled: backbones are compiled by torch's inductor before they train.
+    """
 
     device: torch.device
     bf16: bool
+    compiled: bool = False
 
     @classmethod
     def of(cls, config: RunConfig) -> Runtime:
         """Resolve 'auto' on this machine.
+
+        Precision is then bf16 on a GPU that has it, and fp32 on every CPU: some have units for bf16, and the
+        same run shall not depend on which one it met.
 
         Raises:
             CVSAError: a device this machine lacks.
@@ -38,9 +49,9 @@ class Runtime:
             raise CVSAError(
                 f"Parameter device = {config.device!r}: not available here. Use auto, cpu, cuda or cuda:N."
             ) from None
-        return cls(
-            device, config.precision == "bf16" or (config.precision == "auto" and _has_bf16_units(device))
-        )
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and fast)
+        return cls(device, bf16, getattr(config, "compile", False))  # an evaluation has nothing to compile
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bf16 autocast where the run uses it."""
@@ -51,17 +62,18 @@ class Runtime:
         # torch's stubs miss this overload of Module.to.
         return module.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def prepare(self, module: nn.Module) -> None:
+        """Before training: compile every backbone in a placed network, where the run asks for it.
 
-def _has_bf16_units(device: torch.device) -> bool:
-    # Without such units bf16 is emulated and slower than fp32.
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    return any(
-        getattr(torch.cpu, probe, lambda: False)()
-        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
+        Names of weights stay as they are. On a GPU, let cuDNN choose among its convolutions by trying: sizes
+        do not change from step to step.
+        """
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+        if self.compiled:
+            for part in module.modules():
+                if isinstance(part, Backbone):
+                    part.compile()
 
 
 @contextmanager
