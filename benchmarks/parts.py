@@ -108,7 +108,7 @@ def instrumented(config: PretrainConfig, runtime: Runtime, bank: ImageBank, watc
     def make() -> tuple[Views, ...]:
         watch.begin()
         index = torch.randint(len(timed), (config.batch_size,), generator=generator)
-        return views(index.to(runtime.device), generator)
+        return views(index, generator)
 
     return row_step(config, runtime, make, watch.mark)
 

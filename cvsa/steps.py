@@ -57,7 +57,7 @@ def row_views(
 
     def make() -> tuple[Views, ...]:
         index = torch.randint(len(bank), (config.batch_size,), generator=generator)
-        return views(index.to(runtime.device), generator)
+        return views(index, generator)
 
     return make
 

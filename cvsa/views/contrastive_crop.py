@@ -15,7 +15,7 @@ from cvsa.errors import CVSAError
 from cvsa.views.crop import sample_crops
 from cvsa.views.resample import Axis, resample
 from cvsa.views.swap import clean_boxes
-from cvsa.views.types import Range, Views, check_images, check_size, coins, uniform
+from cvsa.views.types import Range, Views, check_images, check_size, coins, constant, uniform
 
 
 def symmetric_beta(
@@ -57,7 +57,7 @@ def sample_object_crops(
     crops = sample_crops(len(boxes), height, width, scale, ratio, generator, boxes.device).to(boxes.dtype)
     way = symmetric_beta((len(boxes), 2), alpha, generator, boxes.device).to(boxes.dtype)
     extent = crops[:, 2:] - crops[:, :2]
-    far = boxes.new_tensor([width, height])
+    far = constant((width, height), boxes.device, boxes.dtype)
     limit = far - extent
     low = torch.minimum((boxes[:, :2] - extent / 2).clamp_(min=0), limit)
     high = torch.minimum((boxes[:, 2:] - extent / 2).clamp_(min=0), limit)

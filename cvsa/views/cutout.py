@@ -16,7 +16,7 @@ from torch import Tensor
 from cvsa.errors import CVSAError
 from cvsa.views.crop import random_resized_crop
 from cvsa.views.resample import Axis, resample
-from cvsa.views.types import Range, Views, check_images, coins, uniform
+from cvsa.views.types import Range, Views, check_images, coins, sent, uniform
 
 BACKGROUNDS = ("image", "texture", "plain")
 SOFTNESS = 0.012  # blur of a soft mask, share of the side: the authors' 5 pixels in a picture of ImageNet
@@ -140,7 +140,7 @@ def dilo(
     plan = sample_composites(len(reference), len(backgrounds), fraction, soft, generator)
     if len(plan.rows):
         scene = _scenes(background, backgrounds, plan, reference, generator)
-        rows, blurred = plan.rows.to(reference.device), plan.soft.nonzero()[:, 0].to(reference.device)
+        rows, blurred = (sent(each, reference.device) for each in (plan.rows, plan.soft.nonzero()[:, 0]))
         own = reference.index_select(0, rows)
         mask = own[:, 3:].clone()  # (n, 1, R, R)
         nothing = mask.amax((1, 2, 3), keepdim=True) < 0.5
@@ -164,7 +164,7 @@ def _scenes(
     scenes = []
     for kind, rows in zip(backgrounds, plan.rows.split(plan.counts), strict=True):
         if kind == "image" and background is not None:
-            chosen = background.index_select(0, rows.to(background.device))[:, :3]
+            chosen = background.index_select(0, sent(rows, background.device))[:, :3]
             scenes.append(_resized(chosen, height, width))
         else:
             draw = textures if kind == "texture" else plain

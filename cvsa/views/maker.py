@@ -19,7 +19,7 @@ from cvsa.views.paste import random_paste
 from cvsa.views.patches import neighbouring_patches
 from cvsa.views.photometric import AUGMENTATIONS
 from cvsa.views.swap import AREAS, MASKS, saliency_swap
-from cvsa.views.types import Range, Views, check_ratio, check_scale, check_size, uniform
+from cvsa.views.types import Range, Views, check_ratio, check_scale, check_size, sent, uniform
 
 if TYPE_CHECKING:
     from cvsa.data.bank import ImageBank
@@ -110,7 +110,7 @@ def _contrastive_crop(
 ) -> Views:
     return contrastive_crop(
         images,
-        bank.boxes[index.to(bank.boxes.device)],
+        bank.boxes[sent(index, bank.boxes.device)],
         size=settings.size,
         scale=settings.crop_scale,
         ratio=settings.ratio,
@@ -125,7 +125,7 @@ def _swap(
     background, destination = _backgrounds(bank, index, images, settings, generator)
     views = saliency_swap(
         images,
-        bank.boxes[index.to(bank.boxes.device)],
+        bank.boxes[sent(index, bank.boxes.device)],
         background,
         destination,
         size=settings.size,
@@ -150,9 +150,10 @@ def _backgrounds(
     """
     if settings.scenes is not None:
         count, home = len(settings.scenes), settings.scenes.boxes.device
-        chosen = torch.randint(count, index.shape, generator=generator, device=generator.device).to(home)
+        drawn = torch.randint(count, index.shape, generator=generator, device=generator.device)
+        chosen = sent(drawn, home)
         return settings.scenes.gather(chosen), settings.scenes.boxes[chosen]
-    other = draw_others(index, len(bank), generator).to(bank.boxes.device)
+    other = sent(draw_others(index, len(bank), generator), bank.boxes.device)
     if settings.swap_backgrounds == "blank":
         colour = uniform((len(index), 3, 1, 1), 0.0, 1.0, generator, images.device)
         return colour.expand(-1, -1, *images.shape[2:]), bank.boxes[other]
@@ -170,8 +171,8 @@ def _swap_or_crop(
     for chosen, make in ((swapped, _swap), (~swapped, _crop)):
         rows = chosen.nonzero()[:, 0]
         if len(rows):
-            at = rows.to(images.device)
-            views = make(bank, index[rows.to(index.device)], images[at], settings, generator)
+            at = sent(rows, images.device)
+            views = make(bank, index[sent(rows, index.device)], images[at], settings, generator)
             out.images[at], out.masks[at] = views.images, views.masks
     return out
 
@@ -181,7 +182,7 @@ def _dilo(
 ) -> Views:
     return dilo(
         images,
-        bank.gather(draw_others(index, len(bank), generator).to(bank.boxes.device)),
+        bank.gather(draw_others(index, len(bank), generator)),
         size=settings.size,
         crop_scale=settings.crop_scale,
         ratio=settings.ratio,
@@ -195,7 +196,7 @@ def _dilo(
 def _random_paste(
     bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
 ) -> Views:
-    other = draw_others(index, len(bank), generator).to(bank.boxes.device)
+    other = sent(draw_others(index, len(bank), generator), bank.boxes.device)
     return random_paste(
         images,
         bank.gather(other),
@@ -311,7 +312,7 @@ class ViewMaker:
         """Make the views of each reference.
 
         Args:
-            index: (B,) int64, image numbers in the bank.
+            index: (B,) int64, image numbers in the bank; on the generator's device no GPU is waited for.
             generator: source of all randomness. On the CPU it makes the same views for every device, without
                 waiting for a GPU.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from cvsa.errors import CVSAError
 from cvsa.views.photometric import to_greyscale
 from cvsa.views.resample import Axis, resample
-from cvsa.views.types import Views, check_images, check_size, coins, uniform
+from cvsa.views.types import Views, check_images, check_size, coins, constant, sent, uniform
 
 NEIGHBOURS = 8
 SMALLEST = 4  # pixels a patch needs to show anything
@@ -49,7 +49,7 @@ def sample_patches(
     shift = uniform((2, count, 2), -jitter * side, jitter * side, generator, device)
     cell = labels + (labels >= 4)  # 0 to 8, 4 is the centre
     step = torch.stack([cell % 3 - 1, cell // 3 - 1], 1)  # (B, 2): right, down
-    limit = torch.tensor([width - side, height - side], device=device)
+    limit = constant((width - side, height - side), device)
     centre = limit / 2 + shift[0]
     neighbour = limit / 2 + step * ((1 + gap) * side) + shift[1]
     # The outermost patch touches the border: rounding must not carry it across.
@@ -110,7 +110,7 @@ def neighbouring_patches(
         )
 
     *boxes, labels = sample_patches(batch, height, width, gap, jitter, generator, images.device)
-    rows = coins(batch, grey, generator, generator.device).nonzero()[:, 0].to(images.device)
+    rows = sent(coins(batch, grey, generator, generator.device).nonzero()[:, 0], images.device)
     colours = images[:, :3]
     if len(rows):
         colours = colours.clone()  # the caller's stays as it is

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvsa.views import kernels
+from cvsa.views.types import constant
 
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
 BLUR_REFERENCE_SIZE = 224  # the size at which the recipes state sigma, in pixels
@@ -43,7 +44,7 @@ def brightness_(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast_(images: Tensor, factor: Tensor) -> Tensor:
     """Blend each image with the mean of its grey version, in place; factor (B,) >= 0, 1 changes nothing."""
-    mean = images.mean((2, 3)) @ images.new_tensor(GREY)  # (B,)
+    mean = images.mean((2, 3)) @ constant(GREY, images.device, images.dtype)  # (B,)
     return images.mul_(_column(factor)).add_(_column((1 - factor) * mean)).clamp_(0.0, 1.0)
 
 
@@ -77,7 +78,7 @@ def hue_(images: Tensor, shift: Tensor) -> Tensor:
     hue.div_(torch.clamp(chroma, min=1e-12, out=not_red))  # grey: 0 / 1e-12
     hue.add_(_column(shift + 1)).frac_()  # (B, 1, H, W); the sum is positive, so this is its place in [0, 1)
 
-    peak = images.new_tensor([0.0, 1 / 3, 2 / 3])[:, None, None]
+    peak = constant((0.0, 1 / 3, 2 / 3), images.device, images.dtype)[:, None, None]
     torch.sub(hue, peak, out=images)  # in (-1, 1); its distance on the circle is 1/2 - ||x| - 1/2|
     images.abs_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)  # (2 - t) / 6
     return images.mul_(chroma).add_(value).clamp_(0.0, 1.0)
@@ -198,7 +199,7 @@ class Photometric:
                 draw[:4], (self.jitter, self.grey, self.blur, self.solarise), strict=True
             )
         )
-        spread = draw.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])[:, None]
+        spread = constant((self.brightness, self.contrast, self.saturation, self.hue), draw.device)[:, None]
         factors = draw[4:8].mul(2).sub_(1).mul_(spread)  # (4, B)
         factors[:3] += 1
         sigma = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * draw[8]

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from cvsa.errors import CVSAError
 from cvsa.views.resample import Axis, mirror, rectangle, resample
-from cvsa.views.types import Range, Views, check_images, check_ratio, check_scale, check_size, coins, uniform
+from cvsa.views.types import (
+    Range,
+    Views,
+    check_images,
+    check_ratio,
+    check_scale,
+    check_size,
+    coins,
+    constant,
+    uniform,
+)
 
 MASKS = ("rectangle", "saliency")
 AREAS = ("box", "image")
@@ -28,7 +38,8 @@ def clean_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     Returns:
         (B, 4) float boxes with 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height.
     """
-    whole, limit = boxes.new_tensor([[0, 0, width, height], [width, height, width, height]])
+    whole = constant((0.0, 0.0, width, height), boxes.device, boxes.dtype)
+    limit = constant((width, height, width, height), boxes.device, boxes.dtype)
     clipped = torch.minimum(boxes.clamp(min=0), limit)
     good = (clipped[:, 2:] > clipped[:, :2]).all(1, keepdim=True)  # False for NaN too
     return torch.where(good, clipped, whole)
@@ -88,7 +99,7 @@ def destinations(boxes: Tensor, height: int, width: int, size: int) -> Tensor:
     Returns:
         (B, 4) float boxes holding whole view pixels, at least one pixel wide and high.
     """
-    scaled = boxes * size / boxes.new_tensor([width, height, width, height])
+    scaled = boxes * size / constant((width, height, width, height), boxes.device, boxes.dtype)
     first = scaled[:, :2].floor().clamp_(0, size - 1)
     last = scaled[:, 2:].ceil().clamp_(max=size)
     return torch.cat([first, torch.maximum(last, first + 1)], 1)

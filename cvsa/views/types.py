@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -31,19 +32,28 @@ class Views:
     labels: Tensor | None = None
 
 
+@cache
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The values as a tensor (n,), not to be modified: made once, as making one makes a GPU wait."""
+    return torch.tensor(values, device=device, dtype=dtype)
+
+
+def sent(draw: Tensor, device: torch.device) -> Tensor:
+    """A draw on another device; the CPU does not wait for the GPU."""
+    return draw.to(device, non_blocking=True)
+
+
 def uniform(
     shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, device: torch.device
 ) -> Tensor:
     """Draw U(low, high) on the generator's own device, then move: views do not depend on it."""
     draw = torch.rand(shape, generator=generator, device=generator.device)
-    return draw.mul_(high - low).add_(low).to(device, non_blocking=True)
+    return sent(draw.mul_(high - low).add_(low), device)
 
 
 def coins(count: int, probability: float, generator: torch.Generator, device: torch.device) -> Tensor:
     """(count,) bool, each True with the given probability (never at 0, always at 1)."""
-    return (torch.rand(count, generator=generator, device=generator.device) < probability).to(
-        device, non_blocking=True
-    )
+    return sent(torch.rand(count, generator=generator, device=generator.device) < probability, device)
 
 
 def check_scale(scale: float | Range) -> Range:
