@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -19,15 +18,11 @@ from benchmarks.rounds import Entry
 from benchmarks.settings import CEILINGS, OURS, PEERS, VIEWS_OF, Setting
 from cvsa.config import PretrainConfig
 from cvsa.data.bank import ImageBank
+from cvsa.limits import cores
 from cvsa.report.speed_records import CVSA, Contender, Work
 from cvsa.training.runtime import Runtime
 
 LIBRARIES = ("lightly", "torchvision", "kornia")
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def missing() -> dict[str, str]:

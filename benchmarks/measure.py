@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.entries import LIBRARIES, Stage, cores, missing
+from benchmarks.entries import LIBRARIES, Stage, missing
 from benchmarks.growth import REPEATS, points, time_growth
 from benchmarks.images import decoded, write_png
 from benchmarks.parts import time_parts
@@ -25,6 +25,7 @@ from benchmarks.rounds import TRIAL_SHARE, Clock, Rounds
 from benchmarks.settings import CEILINGS, GROWS, IN_PARTS, OURS, Setting
 from cvsa.data.datasets import load_splits
 from cvsa.errors import CVSAError
+from cvsa.limits import cores
 from cvsa.provenance import code_hash, commit, hardware, library_versions, lock_hash
 from cvsa.report.speed_records import FOLDER, SECTIONS, PartTimes, Point, Speed, read_speed, write_speed
 from cvsa.training.runtime import Runtime

@@ -41,6 +41,22 @@ def cpu_limit(table: Path = TABLE, mount: Path = MOUNT) -> float | None:
     return min(limits, default=None)
 
 
+def allowed_cores() -> int:
+    """Cores this process may run on; its affinity counts where the system has such a thing."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def usable(allowed: int, limit: float | None) -> int:
+    """Cores worth using: those allowed, and no more than a container or job may use time of; at least 1."""
+    return max(1, min(allowed, int(limit) if limit is not None else allowed))
+
+
+def cores() -> int:
+    """Cores worth using by this process."""
+    return usable(allowed_cores(), cpu_limit())
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes: of the machine, free for new processes, and the limit of a container or job; None: not told."""

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cvsa.costs import estimate
 from cvsa.errors import CVSAError
 from cvsa.grid import Run, load_grid
+from cvsa.limits import cores
 from cvsa.records import DAMAGED, RECORD, read_record
 
 
@@ -23,7 +24,7 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
 
     Args:
         preset: a preset with an entry in ``workflow/grid.yaml``.
-        jobs: runs at a time; None means all cores.
+        jobs: runs at a time; None means all cores it may use.
         dry_run: only list what would run.
         report: draw the book's tables and figures afterwards.
 
@@ -34,7 +35,7 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
         CVSAError: not inside a checkout; unknown preset; another reproduction runs in this checkout.
     """
     grid = load_grid(Path("workflow/grid.yaml"), preset)
-    jobs = jobs or os.cpu_count() or 1
+    jobs = jobs or cores()
     results = Path("book/results") / preset
     results.mkdir(parents=True, exist_ok=True)
     # Jobs find this environment's papermill and cvsa first, and use one thread each: two would only spin.

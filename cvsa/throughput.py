@@ -7,7 +7,6 @@ changes is as slow for all of them. Costs on other data sets follow by arithmeti
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import time
@@ -18,21 +17,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from cvsa.config import PretrainConfig, resolve
-from cvsa.errors import CVSAError, one_line
+from cvsa.errors import CVSAError
 from cvsa.methods.catalogue import find_base
 from cvsa.provenance import code_hash, commit, hardware, library_versions, lock_hash, peak_memory_mib
-from cvsa.records import atomic_write
-from cvsa.records.schema import seal
+from cvsa.records.sealed import Sealed, read_all_sealed, read_sealed, write_sealed
 from cvsa.steps import row_step
 from cvsa.training.pretrain import initialise
 from cvsa.training.runtime import Runtime
 from cvsa.training.stopwatch import Stopwatch
 
 FOLDER = Path("results/compute")
+TOLD = "Throughput", "Measure it again."
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 WARM_UP = 2  # steps that are not counted: compilation, memory, caches
 FEWEST = 3  # counted steps that make a pace
@@ -55,7 +54,7 @@ class Timing(BaseModel):
     processor: list[float] = Field(min_length=1)
 
 
-class Throughput(BaseModel):
+class Throughput(Sealed):
     """One measurement on one machine.
 
     ``network`` is the backbone alone, forward and backward; ``rows`` are whole steps, by row. ``code`` has
@@ -83,7 +82,6 @@ class Throughput(BaseModel):
     seconds: float = Field(ge=0)
     peak_memory_mib: float = Field(ge=0)
     energy_joules: float | None = Field(None, ge=0)
-    digest: str | None = None
 
     def steps(self, row: str | None = None) -> list[float]:
         """Seconds of every step of a row, or of the backbone, forward and backward."""
@@ -244,9 +242,7 @@ def measure(
         seconds=round(watch.seconds, 2), peak_memory_mib=round(peak_memory_mib(runtime.device), 1),
         energy_joules=watch.energy(),
     )  # fmt: skip
-    content = measured.model_dump(mode="json")
-    content["digest"] = seal(content)
-    atomic_write(path, json.dumps(content, indent=1) + "\n")
+    write_sealed(measured, path)
     return path, read_throughput(path)
 
 
@@ -256,19 +252,7 @@ def read_throughput(path: Path) -> Throughput:
     Raises:
         CVSAError: no such file; it is truncated, edited or of another schema.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        measured = Throughput.model_validate(content)
-    except (OSError, ValueError) as error:  # a ValidationError is a ValueError
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise CVSAError(
-            f"Throughput {path} is not valid: {one_line(said)[:200]}. Measure it again."
-        ) from None
-    if measured.digest != seal(content):
-        raise CVSAError(
-            f"Throughput {path} was edited after it was written. Restore it, or measure it again."
-        )
-    return measured
+    return read_sealed(Throughput, path, *TOLD)
 
 
 def read_all(folder: Path) -> list[Throughput]:
@@ -277,7 +261,7 @@ def read_all(folder: Path) -> list[Throughput]:
     Raises:
         CVSAError: see :func:`read_throughput`.
     """
-    return [read_throughput(path) for path in sorted(folder.glob("*.json"))]
+    return read_all_sealed(Throughput, folder, *TOLD)
 
 
 def _name(preset: str, machine: dict[str, Any], batch: int) -> str:

@@ -12,7 +12,6 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,11 @@ import torch
 from torch import Tensor
 
 from cvsa.errors import CVSAError
+from cvsa.limits import memory
 
 SHARD_BYTES = 2 << 20  # long enough to be read at full speed from most disks
 WINDOW_SHARDS = 64  # at least so many places of the file in one window, so that batches mix classes
+FALLBACK = 4 << 30  # bytes of memory, where the system does not tell
 
 
 def allowance() -> int:
@@ -41,23 +42,8 @@ def allowance() -> int:
                 f"CVSA_MEMORY is {text!r}; give the GB of memory that a bank may hold, e.g. 8, or unset it."
             )
         return int(gigabytes * 1e9)
-    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits()]) // 2
-
-
-def _group_limits(table: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Limits that a container or a cluster's job sets, on Linux; those of the process and of all above it."""
-    try:
-        groups = [line.split(":", 2)[1:] for line in table.read_text().splitlines()]
-    except OSError:
-        return []
-    files = [mount / "memory.max", mount / "memory/memory.limit_in_bytes"]
-    for kind, path in groups:
-        top, name = (mount / "memory", "memory.limit_in_bytes") if kind else (mount, "memory.max")
-        if kind in ("", "memory"):
-            parts = Path(path.lstrip("/")).parts
-            files += [top.joinpath(*parts[: i + 1], name) for i in range(len(parts))]
-    limits = [file.read_text().strip() for file in files if os.access(file, os.R_OK)]
-    return [int(text) for text in limits if text.isdigit()]
+    found = memory()
+    return (found.limit or found.total or FALLBACK) // 2
 
 
 class Shards:

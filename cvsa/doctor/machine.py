@@ -14,7 +14,7 @@ from cvsa.config import PretrainConfig, resolve
 from cvsa.doctor.finding import GIB, Finding, Looks, gib
 from cvsa.errors import one_line
 from cvsa.io.paths import cache_root
-from cvsa.limits import Memory, cpu_limit, memory
+from cvsa.limits import Memory, allowed_cores, cpu_limit, memory, usable
 from cvsa.provenance import cpu_name
 
 LEAST_MEMORY = 1.5 * GIB  # a run of the tiny preset takes a little more than one
@@ -30,33 +30,29 @@ def judge_cores(name: str, every: int, allowed: int, limit: float | None) -> Fin
         every, allowed: cores of the machine, and those this process may run on.
         limit: cores' worth of time it may use, or None.
     """
-    usable = max(1, min(allowed, int(limit) if limit is not None else allowed))
+    count = usable(allowed, limit)
     why = [f"this process may run on {allowed}"] if allowed < every else []
     if limit is not None and limit < allowed:
         why.append(f"a control group allows {limit:g}")
-    told = f"{name}, {usable} of {every} cores usable" + (f" ({'; '.join(why)})" if why else "")
-    facts = {"cpu": name, "cores": every, "allowed": allowed, "limit": limit, "usable": usable}
+    told = f"{name}, {count} of {every} cores usable" + (f" ({'; '.join(why)})" if why else "")
+    facts = {"cpu": name, "cores": every, "allowed": allowed, "limit": limit, "usable": count}
     return Finding("ok", told, facts=facts)
 
 
-def judge_threads(setting: str | None, threads: int, usable: int, every: int) -> Finding:
-    """Whether threads times runs at a time exceed the cores.
+def judge_threads(setting: str | None, threads: int, usable: int) -> Finding:
+    """Whether threads exceed the cores.
 
     Args:
         setting: value of OMP_NUM_THREADS, or None.
         threads: that torch uses in one process.
-        usable: cores.
-        every: cores of the machine: so many runs of one thread each `cvsa reproduce` starts by default.
+        usable: cores; so many runs of one thread each `cvsa reproduce` starts by default.
     """
     said = "OMP_NUM_THREADS is not set" if setting is None else f"OMP_NUM_THREADS={setting}"
     told = f"torch uses {threads} ({said})"
-    facts = {"OMP_NUM_THREADS": setting, "torch": threads, "jobs": every}
+    facts = {"OMP_NUM_THREADS": setting, "torch": threads, "jobs": usable}
     if threads > usable:
         advice = f"export OMP_NUM_THREADS={usable}; 1 where several runs go at a time"
         return Finding("warn", f"{told}, more than the {usable} usable cores", advice, facts)
-    if every > usable:
-        told += f"; by default `cvsa reproduce` starts {every} runs of one, with {usable} usable"
-        return Finding("warn", told, f"cvsa reproduce --jobs {usable}", facts)
     if threads > 1:
         told += "; `cvsa reproduce` gives each run one: export OMP_NUM_THREADS=1 before you start several"
     return Finding("ok", told, facts=facts)
@@ -203,9 +199,7 @@ class Machine:
             yield "precision", _precision
 
     def _processor(self) -> Finding:
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-        allowed = len(affinity(0)) if affinity else self.every
-        finding = judge_cores(self.cpu, self.every, allowed, cpu_limit())
+        finding = judge_cores(self.cpu, self.every, allowed_cores(), cpu_limit())
         self.cores = finding.facts["usable"]
         return finding
 
@@ -213,7 +207,7 @@ class Machine:
         import torch
 
         setting = os.environ.get("OMP_NUM_THREADS")
-        return judge_threads(setting, torch.get_num_threads(), self.cores, self.every)
+        return judge_threads(setting, torch.get_num_threads(), self.cores)
 
     def _memory(self) -> Finding:
         found = memory()

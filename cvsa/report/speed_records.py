@@ -5,22 +5,20 @@ They are written by the package ``benchmarks`` of a checkout. Nothing here needs
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from cvsa.errors import CVSAError, one_line
 from cvsa.methods.catalogue import ROWS
-from cvsa.records import atomic_write
-from cvsa.records.schema import seal
+from cvsa.records.sealed import Sealed, read_all_sealed, read_sealed, write_sealed
 from cvsa.report.speed_numbers import ratios, spread
 
 FOLDER = Path("results/benchmarks")
+TOLD = "Benchmark", "Restore it, or measure it again."
 SECTIONS = ("ceiling", "ours", "peers", "parts", "views", "growth")
 """What a measurement may consist of."""
 CVSA = "cvsa"
@@ -153,7 +151,7 @@ class Point(_Part):
     memory_mib: list[float] = Field(default_factory=list)
 
 
-class Speed(_Part):
+class Speed(_Part, Sealed):
     """One setting, measured on one machine.
 
     Attributes:
@@ -188,7 +186,6 @@ class Speed(_Part):
     load_average: float | None
     started: datetime
     seconds: float = Field(default=0.0, ge=0)
-    digest: str | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -256,9 +253,7 @@ def _model(row: str) -> tuple[str, bool]:
 
 def write_speed(speed: Speed, path: Path) -> None:
     """Seal a measurement and write it, atomically."""
-    content = speed.model_dump(mode="json")
-    content["digest"] = seal(content)
-    atomic_write(path, json.dumps(content, indent=1) + "\n")
+    write_sealed(speed, path)
 
 
 def read_speed(path: Path) -> Speed:
@@ -267,17 +262,7 @@ def read_speed(path: Path) -> Speed:
     Raises:
         CVSAError: no such file; it is truncated, edited or of another schema.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        speed = Speed.model_validate(content)
-    except (OSError, ValueError) as error:  # a ValidationError is a ValueError
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise CVSAError(
-            f"Benchmark {path} is not valid: {one_line(said)[:200]}. Restore it, or measure it again."
-        ) from None
-    if speed.digest != seal(content):
-        raise CVSAError(f"Benchmark {path} was edited after it was written. Restore it, or measure it again.")
-    return speed
+    return read_sealed(Speed, path, *TOLD)
 
 
 def read_speeds(folder: Path) -> list[Speed]:
@@ -286,4 +271,4 @@ def read_speeds(folder: Path) -> list[Speed]:
     Raises:
         CVSAError: see :func:`read_speed`.
     """
-    return [read_speed(path) for path in sorted(folder.glob("*.json"))]
+    return read_all_sealed(Speed, folder, *TOLD)

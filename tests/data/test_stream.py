@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cvsa.data.bank import BankWriter, ImageBank, open_bank, open_or_build
-from cvsa.data.stream import Shards, _group_limits, allowance
+from cvsa.data.stream import Shards, allowance
 from cvsa.errors import CVSAError
+from cvsa.limits import Memory
 from cvsa.views.maker import ViewMaker, ViewSettings
 
 R, COUNT, CLASSES = 16, 2003, 50
@@ -167,26 +168,8 @@ def test_allowance_is_given_or_half_of_the_memory(monkeypatch: pytest.MonkeyPatc
             allowance()
     monkeypatch.setenv("CVSA_MEMORY", "")
     assert 0 < allowance() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    monkeypatch.setattr("cvsa.data.stream._group_limits", lambda: [2_000_000])
+    monkeypatch.setattr("cvsa.data.stream.memory", lambda: Memory(8_000_000, 1_000_000, 2_000_000))
     assert allowance() == 1_000_000
-
-
-def test_limits_of_containers_and_jobs(tmp_path: Path) -> None:
-    def write(path: str, text: str) -> Path:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-        return tmp_path / path
-
-    table = write("cgroup", "0::/slurm/job_1/step_0\n")
-    mount = tmp_path / "fs"
-    assert _group_limits(table, mount) == [] == _group_limits(tmp_path / "none", mount)
-    write("fs/slurm/job_1/memory.max", "5000\n")
-    write("fs/slurm/memory.max", "max\n")
-    write("fs/memory.max", "9000\n")
-    assert sorted(_group_limits(table, mount)) == [5000, 9000]
-    older = write("older", "4:memory:/job\n3:cpu:/job\n")
-    write("fs/memory/job/memory.limit_in_bytes", "4000\n")
-    assert sorted(_group_limits(older, mount)) == [4000, 9000]
 
 
 def test_shards_are_read_from_a_mapped_file_only() -> None:
