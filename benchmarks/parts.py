@@ -80,10 +80,10 @@ class TimedRecipe(Photometric):
         with self.watch.within("photometric"):
             return super().draw(batch, generator)
 
-    def apply(self, images: Tensor, changes: Changes) -> Tensor:
+    def apply(self, images: Tensor, changes: Changes, *, reuse: bool = False) -> Tensor:
         assert self.watch is not None
         with self.watch.within("photometric"):
-            return super().apply(images, changes)
+            return super().apply(images, changes, reuse=reuse)
 
 
 def instrumented(config: PretrainConfig, runtime: Runtime, bank: ImageBank, watch: Watch) -> Step:

@@ -45,13 +45,14 @@ class ImageBank:
 
     Attributes:
         images: (N, 4, R, R) uint8, RGB and saliency; memory-mapped when opened from disk and not moved.
-        boxes: (N, 4) float32, saliency boxes x1 y1 x2 y2 in pixels of the bank frame, x2 and y2 exclusive.
+        boxes: (N, 4) float32, saliency boxes x1 y1 x2 y2 in pixels of the bank frame, x2 and y2 exclusive;
+            always on the CPU, where the geometry of views is drawn.
         labels: (N,) int64.
         found: (N,) bool, False where nothing salient was found.
         classes: names, indexed by label.
         extras: arrays with first axis N that belong to the data set (habitats, parts, paths, ...).
         description: JSON-ready account of where the images come from.
-        device: where `gather`, `boxes` and `labels` live. `images` may stay on the CPU (see `to`).
+        device: where `gather` and `labels` live. `images` may stay on the CPU (see `to`).
         shards: how `images` are read if they are larger than memory, else None. `gather` and `subset` do so;
             whoever reads from `images` itself maps what is read.
     """
@@ -80,7 +81,7 @@ class ImageBank:
                 raise CVSAError(f"The bank's {name} has {len(value)} rows for {n} images.")
         self.device = _with_index(torch.device(device) if device is not None else images.device)
         self.images = images
-        self.boxes = boxes.to(self.device, torch.float32)
+        self.boxes = boxes.to("cpu", torch.float32)
         self.labels = labels.to(self.device, torch.int64)
         self.found = found.to(self.device)
         self.classes = list(classes)
@@ -159,7 +160,7 @@ class ImageBank:
     def _take(self, index: Tensor, out: Tensor | None = None) -> Tensor:
         if self.shards:
             return self.shards.read(index, out)
-        return torch.index_select(self.images, 0, index.to(self.images.device), out=out)
+        return torch.index_select(self.images, 0, index.to(self.images.device, non_blocking=True), out=out)
 
     def to(self, device: torch.device | str, *, share: float = GPU_SHARE) -> ImageBank:
         """The bank on another device.
@@ -179,7 +180,7 @@ class ImageBank:
         moved.device, moved.images = target, images
         if images is not self.images:
             moved.shards = None
-        moved.boxes, moved.labels, moved.found = (t.to(target) for t in (self.boxes, self.labels, self.found))
+        moved.labels, moved.found = self.labels.to(target), self.found.to(target)
         return moved
 
     def subset(self, index: Tensor) -> ImageBank:
@@ -191,7 +192,7 @@ class ImageBank:
         at, rows = index.to(self.device), index.cpu().numpy()
         return ImageBank(
             self._take(index),
-            self.boxes[at],
+            self.boxes[index.cpu()],
             self.labels[at],
             self.classes,
             found=self.found[at],

@@ -70,10 +70,10 @@ def _crop(
     flip: float,
     generator: torch.Generator,
 ) -> Shown:
-    side, device = bank.resolution, bank.boxes.device
-    boxes = sample_crops(len(index), side, side, scale, ratio, generator, device)
+    side = bank.resolution
+    boxes = sample_crops(len(index), side, side, scale, ratio, generator)
     if flip > 0:
-        coins(len(index), flip, generator, device)
+        coins(len(index), flip, generator, boxes.device)
     return Shown(boxes, boxes.new_ones(len(boxes)))
 
 

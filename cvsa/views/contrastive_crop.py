@@ -15,7 +15,7 @@ from cvsa.errors import CVSAError
 from cvsa.views.crop import sample_crops
 from cvsa.views.resample import Axis, resample
 from cvsa.views.swap import clean_boxes
-from cvsa.views.types import Range, Views, check_images, check_size, coins, constant, uniform
+from cvsa.views.types import Range, Views, check_images, check_size, coins, constant, sent, uniform
 
 
 def symmetric_beta(
@@ -54,7 +54,7 @@ def sample_object_crops(
     Returns:
         (B, 4) float boxes x1, y1, x2, y2 in pixels, within the image.
     """
-    crops = sample_crops(len(boxes), height, width, scale, ratio, generator, boxes.device).to(boxes.dtype)
+    crops = sample_crops(len(boxes), height, width, scale, ratio, generator).to(boxes)
     way = symmetric_beta((len(boxes), 2), alpha, generator, boxes.device).to(boxes.dtype)
     extent = crops[:, 2:] - crops[:, :2]
     far = constant((width, height), boxes.device, boxes.dtype)
@@ -84,7 +84,8 @@ def contrastive_crop(
 
     Args:
         images: (B, 4, R, R) float in [0, 1], RGB and saliency; (B, 3, R, R) makes masks of ones.
-        boxes: (B, 4) x1, y1, x2, y2 in pixels of the images; empty or NaN means the whole image.
+        boxes: (B, 4) x1, y1, x2, y2 in pixels of the images; empty or NaN means the whole image. The geometry
+            is computed where they are.
         size: side of the views, in pixels.
         scale: area of the crop as a share of the image.
         ratio: range of the crop's width / height.
@@ -107,8 +108,9 @@ def contrastive_crop(
         raise CVSAError(f"boxes has shape {tuple(boxes.shape)}; {batch} images need ({batch}, 4)")
     if not 0.0 < alpha < math.inf:
         raise CVSAError(f"alpha {alpha} makes no Beta law; give a number above 0, 1 for uniform places")
-    clean = clean_boxes(boxes.to(images.device, images.dtype), height, width)
-    x1, y1, x2, y2 = sample_object_crops(clean, height, width, scale, ratio, alpha, generator).unbind(1)
+    clean = clean_boxes(boxes.to(images.dtype), height, width)
+    crops = sample_object_crops(clean, height, width, scale, ratio, alpha, generator)
+    x1, y1, x2, y2 = sent(crops, images.device).unbind(1)
     mirrored = coins(batch, flip, generator, images.device) if flip > 0 else None
     y, x = Axis(y1, y2, height, size), Axis(x1, x2, width, size, flip=mirrored)
     out = resample(images, y, x).clamp_(0.0, 1.0)

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from cvsa.views.resample import Axis, resample
-from cvsa.views.types import Range, Views, check_images, check_ratio, check_scale, check_size, coins, uniform
+from cvsa.views.types import (
+    Range,
+    Views,
+    check_images,
+    check_ratio,
+    check_scale,
+    check_size,
+    coins,
+    sent,
+    uniform,
+)
 
 TRIES = 10  # torchvision's number of draws before it falls back to a central crop
 
@@ -20,7 +30,6 @@ def sample_crops(
     scale: float | Range,
     ratio: Range,
     generator: torch.Generator,
-    device: torch.device | None = None,
 ) -> Tensor:
     """Draw crops by the law of torchvision's RandomResizedCrop.
 
@@ -29,9 +38,9 @@ def sample_crops(
     whole pixels: the resampling reads fractions. [O]
 
     Returns:
-        (count, 4) float boxes x1, y1, x2, y2 in pixels, within the image.
+        (count, 4) float boxes x1, y1, x2, y2 in pixels, within the image, on the generator's device.
     """
-    device = device or generator.device
+    device = generator.device
     (scale_low, scale_high), (ratio_low, ratio_high) = check_scale(scale), check_ratio(ratio)
     area = uniform((count, TRIES), scale_low, scale_high, generator, device) * (height * width)
     aspect = uniform((count, TRIES), math.log(ratio_low), math.log(ratio_high), generator, device).exp_()
@@ -80,12 +89,12 @@ def random_resized_crop(
     check_images(images, "images")
     check_size(size)
     batch, channels, height, width = images.shape
-    boxes = sample_crops(batch, height, width, scale, ratio, generator, images.device).to(images.dtype)
+    boxes = sent(sample_crops(batch, height, width, scale, ratio, generator), images.device).to(images.dtype)
     mirrored = coins(batch, flip, generator, images.device) if flip > 0 else None
     x1, y1, x2, y2 = boxes.unbind(1)
     y, x = Axis(y1, y2, height, size), Axis(x1, x2, width, size, flip=mirrored)
     out = resample(images, y, x).clamp_(0.0, 1.0)
-    masks = out[:, 3:] if channels == 4 else out.new_ones(batch, 1, size, size)
+    masks = out[:, 3:] if channels == 4 else out.new_ones(1, 1, 1, 1).expand(batch, 1, size, size)
     return Views(out[:, :3], masks)
 
 

@@ -65,12 +65,14 @@ def mirror(images: Tensor, flip: Tensor) -> Tensor:
     return out
 
 
-def photometric(images: Tensor, changes: Changes, sigma: Tensor, blurred: Tensor, radius: int) -> Tensor:
-    """A contiguous copy of images (B, 3, H, W) with the changes; blur with sigma (B,), in pixels."""
+def photometric(
+    images: Tensor, changes: Changes, sigma: Tensor, blurred: Tensor, radius: int, reuse: bool
+) -> Tensor:
+    """Images (B, 3, H, W) with the changes, contiguous, in their own memory or new; sigma (B,) in pixels."""
     from cvsa.views import compiled_photometric
 
     _same_shape("images", images, (len(sigma), 3, *images.shape[2:]))
-    out = images.new_empty(images.shape)
+    out = images if reuse and images.is_contiguous() else images.new_empty(images.shape)
     drawn = (
         changes.jittered, changes.factors, changes.order, changes.grey, blurred, sigma, changes.solarised
     )  # fmt: skip

@@ -75,7 +75,7 @@ class ViewGenerator:
     """How the views of a reference are made.
 
     Attributes:
-        make: makes all of them.
+        make: makes all of them, each in memory of its own, which the photometric recipe may reuse.
         count: how many.
         others: whether a view takes from another image too.
         colour_of: view -> the view whose photometric colours it shares.
@@ -110,7 +110,7 @@ def _contrastive_crop(
 ) -> Views:
     return contrastive_crop(
         images,
-        bank.boxes[sent(index, bank.boxes.device)],
+        bank.boxes[index.cpu()],
         size=settings.size,
         scale=settings.crop_scale,
         ratio=settings.ratio,
@@ -125,7 +125,7 @@ def _swap(
     background, destination = _backgrounds(bank, index, images, settings, generator)
     views = saliency_swap(
         images,
-        bank.boxes[sent(index, bank.boxes.device)],
+        bank.boxes[index.cpu()],
         background,
         destination,
         size=settings.size,
@@ -149,15 +149,14 @@ def _backgrounds(
     A blank is one colour per view, uniform in RGB, and has the box of another image of the bank [O].
     """
     if settings.scenes is not None:
-        count, home = len(settings.scenes), settings.scenes.boxes.device
-        drawn = torch.randint(count, index.shape, generator=generator, device=generator.device)
-        chosen = sent(drawn, home)
-        return settings.scenes.gather(chosen), settings.scenes.boxes[chosen]
-    other = sent(draw_others(index, len(bank), generator), bank.boxes.device)
+        count = len(settings.scenes)
+        chosen = torch.randint(count, index.shape, generator=generator, device=generator.device)
+        return settings.scenes.gather(chosen), settings.scenes.boxes[chosen.cpu()]
+    other = draw_others(index, len(bank), generator)
     if settings.swap_backgrounds == "blank":
         colour = uniform((len(index), 3, 1, 1), 0.0, 1.0, generator, images.device)
-        return colour.expand(-1, -1, *images.shape[2:]), bank.boxes[other]
-    return bank.gather(other), bank.boxes[other]
+        return colour.expand(-1, -1, *images.shape[2:]), bank.boxes[other.cpu()]
+    return bank.gather(other), bank.boxes[other.cpu()]
 
 
 def _swap_or_crop(
@@ -196,10 +195,9 @@ def _dilo(
 def _random_paste(
     bank: ImageBank, index: Tensor, images: Tensor, settings: ViewSettings, generator: torch.Generator
 ) -> Views:
-    other = sent(draw_others(index, len(bank), generator), bank.boxes.device)
     return random_paste(
         images,
-        bank.gather(other),
+        bank.gather(draw_others(index, len(bank), generator)),
         size=settings.size,
         crop_scale=settings.crop_scale,
         generator=generator,
@@ -312,7 +310,7 @@ class ViewMaker:
         """Make the views of each reference.
 
         Args:
-            index: (B,) int64, image numbers in the bank; on the generator's device no GPU is waited for.
+            index: (B,) int64, image numbers in the bank; on the CPU, as the generator, no GPU is waited for.
             generator: source of all randomness. On the CPU it makes the same views for every device, without
                 waiting for a GPU.
 
@@ -326,7 +324,7 @@ class ViewMaker:
         for view, source in self.generator.colour_of.items():
             changes[view] = changes[view].with_colour_of(changes[source])
         return tuple(
-            replace(views, images=recipe.apply(views.images, change))
+            replace(views, images=recipe.apply(views.images, change, reuse=True))
             for views, recipe, change in zip(made, recipes, changes, strict=True)
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cvsa.errors import CVSAError
 from cvsa.views.crop import sample_crops
 from cvsa.views.resample import Axis, mirror, rectangle, resample
-from cvsa.views.types import Range, Views, check_images, check_size, coins, uniform
+from cvsa.views.types import Range, Views, check_images, check_size, coins, sent, uniform
 
 
 def sample_places(crops: Tensor, size: int, paste_size: Range, generator: torch.Generator) -> Tensor:
@@ -88,8 +88,9 @@ def random_paste(
 
     batch, _, height, width = reference.shape
     dtype, device = reference.dtype, reference.device
-    crops = sample_crops(batch, height, width, crop_scale, ratio, generator, device).to(dtype)
-    place = sample_places(crops, size, (low, high), generator)
+    crops = sample_crops(batch, height, width, crop_scale, ratio, generator).to(dtype)
+    place = sent(sample_places(crops, size, (low, high), generator), device)
+    crops = sent(crops, device)
     mirrored = coins(batch, flip, generator, device) if flip > 0 else None
 
     y = Axis(crops[:, 1], crops[:, 3], height, size, place[:, 1], place[:, 3])

@@ -33,19 +33,17 @@ def sample_patches(
     gap: float,
     jitter: float,
     generator: torch.Generator,
-    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw a neighbour for each image, and jitter both patches.
 
     Returns:
         (count, 4) float boxes of the centre patch and (count, 4) of the neighbour, x1, y1, x2, y2 in pixels
         within the image, and (count,) int64 labels 0 to 7: the neighbour's place, row by row from the top
-        left, the centre not counted.
+        left, the centre not counted. All on the generator's device.
     """
-    device = device or generator.device
+    device = generator.device
     side = patch_side(height, width, gap, jitter)
-    labels = torch.randint(NEIGHBOURS, (count,), generator=generator, device=generator.device)
-    labels = labels.to(device, non_blocking=True)
+    labels = torch.randint(NEIGHBOURS, (count,), generator=generator, device=device)
     shift = uniform((2, count, 2), -jitter * side, jitter * side, generator, device)
     cell = labels + (labels >= 4)  # 0 to 8, 4 is the centre
     step = torch.stack([cell % 3 - 1, cell // 3 - 1], 1)  # (B, 2): right, down
@@ -109,7 +107,8 @@ def neighbouring_patches(
             f" give images of at least {math.ceil(SMALLEST * min(height, width) / side)} pixels"
         )
 
-    *boxes, labels = sample_patches(batch, height, width, gap, jitter, generator, images.device)
+    drawn = sample_patches(batch, height, width, gap, jitter, generator)
+    *boxes, labels = (sent(each, images.device) for each in drawn)
     rows = sent(coins(batch, grey, generator, generator.device).nonzero()[:, 0], images.device)
     colours = images[:, :3]
     if len(rows):

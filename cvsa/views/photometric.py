@@ -207,12 +207,13 @@ class Photometric:
         return Changes(jittered, factors, order, grey, blurred, sigma, solarised)
 
     @torch.no_grad()
-    def apply(self, images: Tensor, changes: Changes) -> Tensor:
+    def apply(self, images: Tensor, changes: Changes, *, reuse: bool = False) -> Tensor:
         """Apply what was drawn by this recipe.
 
         Args:
-            images: (B, 3, H, W) float in [0, 1]; not modified.
+            images: (B, 3, H, W) float in [0, 1]; not modified unless ``reuse``.
             changes: one draw for B samples.
+            reuse: whether the images' own memory may take the result, where that is quicker.
 
         Returns:
             (B, 3, H, W) float in [0, 1].
@@ -222,7 +223,7 @@ class Photometric:
         blurred = changes.blurred & (sigma > 1 / REACH)
         radius = min(math.ceil(3 * widest), math.floor(REACH * widest), min(images.shape[-2:]) - 1)
         if kernels.serve(images):
-            return kernels.photometric(images, changes, sigma, blurred, radius)
+            return kernels.photometric(images, changes, sigma, blurred, radius, reuse)
         out = _jittered(images, changes)
         _replace(to_greyscale, out, changes.grey)
         _replace(partial(gaussian_blur, radius=radius), out, blurred, sigma)

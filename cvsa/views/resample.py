@@ -94,7 +94,10 @@ def resample(images: Tensor, y: Axis, x: Axis, canvas: Tensor | None = None) -> 
     batch, channels, height, _ = images.shape
     if kernels.serve(images):
         if canvas is None:
-            canvas = images.new_zeros(batch, channels, y.size_out, x.size_out)
+            whole = y.out_start is None and x.out_start is None  # all is painted: nothing shows through
+            canvas = (images.new_empty if whole else images.new_zeros)(
+                batch, channels, y.size_out, x.size_out
+            )
         return kernels.resample(images, y, x, canvas.contiguous())
     # Half precision would cost image quality: keep the products in the images' own type under autocast.
     with torch.autocast(images.device.type, enabled=False):

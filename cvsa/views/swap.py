@@ -20,6 +20,7 @@ from cvsa.views.types import (
     check_size,
     coins,
     constant,
+    sent,
     uniform,
 )
 
@@ -164,7 +165,7 @@ def saliency_swap(
         scale: lower bound (or range) of the crop's area, as a share of the reference's box; the paper's
             best is 0.4 to 0.5 [A].
         ratio: range of the factor on the box's own aspect [O].
-        generator: source of all randomness.
+        generator: source of all randomness; with boxes where it is, a GPU gets finished numbers.
         mask: "rectangle" (1 where the patch lies [A]) or "saliency" (the reference's saliency inside it [O]).
         flip: probability of mirroring the composite with its mask.
         area: what scale is a share of, "box" or "image" [O], see :func:`sample_box_crops`.
@@ -191,14 +192,16 @@ def saliency_swap(
 
     dtype, device = reference.dtype, reference.device
     height, width = reference.shape[-2:]
-    own_boxes = clean_boxes(reference_boxes.to(device, dtype), height, width)
+    own_boxes = clean_boxes(reference_boxes.to(dtype), height, width)
     whole = float(height * width) if area == "image" else None
     crops = sample_box_crops(own_boxes, scale, ratio, generator, whole)
     coin = coins(len(reference), flip, generator, device)
     mirrored = coin if flip > 0 else None
     rows, columns = background.shape[-2:]
-    target_boxes = clean_boxes(background_boxes.to(device, dtype), rows, columns)
+    target_boxes = clean_boxes(background_boxes.to(dtype), rows, columns)
     target = destinations(target_boxes, rows, columns, size)
+    # One small copy where the images are elsewhere.
+    crops, target_boxes, target = sent(torch.cat([crops, target_boxes, target], 1), device).split(4, 1)
 
     y = Axis(crops[:, 1], crops[:, 3], height, size, target[:, 1], target[:, 3])
     x = Axis(crops[:, 0], crops[:, 2], width, size, target[:, 0], target[:, 2], mirrored)
