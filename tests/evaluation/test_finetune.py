@@ -58,7 +58,7 @@ def test_predictions_lie_beside_the_record(trained: Path, tmp_path: Path) -> Non
 
 
 def test_supervision_beats_chance_by_a_margin(tmp_path: Path) -> None:
-    # 5 classes, chance 20 %; backgrounds tell nothing here.
+    # 10 classes, chance 10 %; backgrounds tell nothing here.
     record = finetune(
         tmp_path, row="Random", num_classes=10, habitat_bias=0.1, bank_size=32, image_size=32,
         train_images=600, val_images=20, test_images=300, epochs=12, batch_size=50, lr=0.1, warmup_epochs=1,
