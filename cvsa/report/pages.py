@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import multiprocessing
+import sys
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from cvsa.errors import CVSAError
+from cvsa.limits import cores
 from cvsa.provenance import commit
 from cvsa.records import atomic_write
 from cvsa.report.every_run import runs_table
@@ -52,8 +57,9 @@ def draw(preset: str, root: Path, only: str | None = None, strict: bool = False)
     for reason in excluded:
         warnings.warn(f"left out: {reason}", stacklevel=1)
     page = Page(generated)
-    for section in SECTIONS:
-        _draw(section, page, sources)
+    for part in _drawn(sources, generated):
+        page.numbers |= part.numbers
+        page.drawn |= part.drawn
     page.text("excluded", excluded or ["Nothing is excluded."], [])
     page.text("stale", stale or ["Every run was made by the code as it is."], [])
     _write_sources(page, sources)
@@ -95,6 +101,41 @@ def _names(page: Page, root: Path) -> set[str]:
     listed = root / "book" / "_generated" / WHERE
     known = {*page.drawn, *(json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else ())}
     return {key.partition("/")[2] if key.startswith(FIGURES) else key for key in known}
+
+
+def _drawn(sources: Sources, folder: Path) -> list[Page]:
+    """Every section on a page of its own, in order; drawn by as many processes as there are cores.
+
+    Processes are forked, so that they have the records already; where that is not safe, one draws all.
+    """
+
+    def one(section: Section) -> Page:
+        page = Page(folder)
+        _draw(section, page, sources)
+        return page
+
+    workers = min(cores(), len(SECTIONS))
+    if workers < 2 or sys.platform != "linux":
+        return [one(section) for section in SECTIONS]
+    sources.fresh  # noqa: B018 (found once, before there are several processes)
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, fork, initializer=_start, initargs=(one,)) as pool:
+        return list(pool.map(_in_worker, range(len(SECTIONS))))
+
+
+_one: Callable[[Section], Page]  # in a forked process, which inherits what it needs
+
+
+def _start(one: Callable[[Section], Page]) -> None:
+    import torch
+
+    global _one
+    _one = one
+    torch.set_num_threads(1)  # the processes share the cores
+
+
+def _in_worker(number: int) -> Page:
+    return _one(SECTIONS[number])
 
 
 def _draw(section: Section, page: Page, sources: Sources) -> None:

@@ -25,6 +25,7 @@ from cvsa.report import pages, results
 from cvsa.report.every_run import runs_table
 from cvsa.report.page import Page, is_named
 from cvsa.report.sections import SECTIONS, Section
+from cvsa.report.sources import Sources
 from cvsa.report.where import (
     about_runs,
     duration,
@@ -227,6 +228,29 @@ def test_what_older_code_made_is_told_and_refused_when_strict(
     assert "cvsa/methods/byol.py was changed" in (generated / "text" / "stale.md").read_text()
     with pytest.raises(CVSAError, match=r"`long`: 1 of 10 runs: cvsa/methods/byol.py was changed"):
         pages.draw("tiny", root, strict=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
+def test_several_processes_draw_what_one_does(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "SECTIONS", some("live", "long", "what_ran"))
+    made = {}
+    for count in (1, 2):
+        root = tmp_path / str(count)
+        shutil.copytree(checkout, root)
+        monkeypatch.setattr(pages, "cores", lambda count=count: count)
+        pages.draw("tiny", root)
+        folder = root / "book" / "_generated"
+        made[count] = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    assert len(made[1]) > 10 and made[1] == made[2]
+
+    def fails(page: Page, sources: Sources) -> None:
+        raise CVSAError("no such row")
+
+    monkeypatch.setattr(pages, "SECTIONS", (*some("live"), Section("bad", fails, ("bad",))))
+    with pytest.raises(CVSAError, match="no such row"):
+        pages.draw("tiny", root)
 
 
 def test_one_name_alone_is_drawn(checkout: Path, tmp_path: Path) -> None:
