@@ -39,7 +39,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)  ## time training steps beside peer libraries on a quiet machine, into results/benchmarks (half an hour)
 	@$(PIP) -e ".[bench]"
-	$(BIN)/python -m benchmarks $(BENCH)
+	env -u OMP_NUM_THREADS -u OMP_WAIT_POLICY $(BIN)/python -m benchmarks $(BENCH)
 
 setup: $(STAMP)  ## only make .venv and install the locked packages and this one
 

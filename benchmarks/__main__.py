@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-# As `make` sets it: threads that wait do not take the time of workers. Read when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import click
 
-import click  # noqa: E402
-
-from benchmarks.settings import SETTINGS, find_setting  # noqa: E402
-from cvsa.errors import CVSAError  # noqa: E402
-from cvsa.report.speed_records import SECTIONS  # noqa: E402
+from benchmarks.settings import SETTINGS, find_setting
+from cvsa.errors import CVSAError
+from cvsa.report.speed_records import FOLDER, SECTIONS, read_speeds
 
 BUSY = 0.5  # load average above which somebody else uses the machine
 INTERRUPTED = 130  # exit status of what was stopped by Ctrl-C
@@ -42,6 +40,7 @@ def _sections(_: click.Context, __: click.Parameter, value: str) -> tuple[str, .
     "--device", default="auto", show_default=True,
     help="auto, cuda or cuda:N for the settings of a GPU; cpu leaves these out.",
 )  # fmt: skip
+@click.option("--readme", is_flag=True, help="Measure nothing: renew the README's table from the records.")
 @click.option("--name", help="What follows the setting in the file's name.  [the machine]")
 def main(
     settings: tuple[str, ...],
@@ -49,6 +48,7 @@ def main(
     seconds: float,
     asked: tuple[str, ...],
     device: str,
+    readme: bool,
     name: str | None,
 ) -> None:
     """Measure training steps, peers' and our own, in turn on a quiet machine; to results/benchmarks.
@@ -57,7 +57,15 @@ def main(
     """
     from benchmarks.measure import Options, measure, place, runs_here
 
+    if readme:
+        from cvsa.report.speed import in_order
+        from cvsa.report.speed_readme import update
+
+        update(Path("README.md"), in_order(read_speeds(FOLDER)))
+        return
     options = Options(rounds, seconds, asked, device, name)
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+        click.echo("OMP_WAIT_POLICY is passive: several threads hand over slowly then. Unset it to measure.")
     try:
         wanted = [find_setting(each) for each in settings or SETTINGS]
         here = []

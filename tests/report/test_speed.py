@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from cvsa.report import speed, speed_figures, speed_text
 from cvsa.report.page import Page
 from cvsa.report.sections import SECTIONS
 from cvsa.report.sources import Sources
-from cvsa.report.speed_records import FOLDER, Speed, write_speed
+from cvsa.report.speed_readme import BEGIN, END, table, update
+from cvsa.report.speed_records import FOLDER, Speed, read_speeds, write_speed
 
 BOOK = Path(__file__).parents[2] / "book"
 GPU = {"device": "cuda:0", "gpu": "a GPU", "cpu": "a CPU", "threads": 16, "precision": "bf16"}
@@ -147,3 +149,40 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / FOLDER / "a.json").write_text(json.dumps(content))
     with pytest.raises(CVSAError, match="was edited after it was written"):
         drawn(tmp_path)
+
+
+# --- the README's table ------------------------------------------------------------------------
+
+
+def test_the_readme_says_what_the_records_say() -> None:
+    text = (BOOK.parent / "README.md").read_text()
+    inside = text.partition(BEGIN)[2].partition(END)[0].strip()
+    assert inside == table(speed.in_order(read_speeds(BOOK.parent / FOLDER))), (
+        "run `python -m benchmarks --readme`"
+    )
+
+
+def test_the_readme_names_the_quickest_peer_and_what_was_not_measured() -> None:
+    measured = example_speed()
+    line = next(line for line in table([measured]).splitlines() if line.startswith("| BYOL,"))
+    best = max(
+        (p for p in measured.measured("peer", "BYOL")), key=lambda p: statistics.median(p.rates().values())
+    )
+    ours = measured.ours("BYOL")
+    assert ours is not None and best.library in line
+    times = statistics.median(ours.rates()[n] / best.rates()[n] for n in best.rates())
+    assert f"| {times:.2f}" in line
+    assert table([measured]).endswith("| on a GPU | not measured | | | | |")
+    assert table([]).count("not measured") == 2
+
+
+def test_only_the_marked_part_of_the_readme_changes(tmp_path: Path) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update(file, [])
+    text = file.read_text()
+    assert text == f"before\n{BEGIN}\n{table([])}\n{END}\nafter\n"
+    file.write_text("nothing")
+    with pytest.raises(CVSAError, match="no table to renew"):
+        update(file, [])
+    assert file.read_text() == "nothing"
