@@ -42,8 +42,8 @@ def extract_features(
     for index in torch.arange(len(bank), device=bank.device).split(batch):
         with runtime.autocast():
             images = whole_view(bank.gather(index)[:, :3].to(runtime.device), image_size)
-            chunks.append(backbone.pool(backbone(images)).float().cpu())
-    return torch.cat(chunks)
+            chunks.append(backbone.pool(backbone(images)).float())
+    return torch.cat(chunks).cpu()  # once: a GPU is not waited for at every batch
 
 
 def whole_view(images: Tensor, size: int) -> Tensor:

@@ -14,14 +14,17 @@ from cvsa.config import FinetuneConfig
 from cvsa.data.bank import ImageBank
 from cvsa.data.datasets import load_splits
 from cvsa.evaluation.features import extract_features, starting_backbone
-from cvsa.lineage import resolve_run
+from cvsa.launch import check_devices, launch
+from cvsa.lineage import parent_of, resolve_run
 from cvsa.methods.backbone import Backbone
+from cvsa.methods.world import part, world
 from cvsa.records import PREDICTIONS, Record, atomic_write, finished, make_record, write_record
 from cvsa.training.checkpoint import save_weights
 from cvsa.training.loop import fit, forget_checkpoint
 from cvsa.training.runtime import Runtime, seeded
 from cvsa.training.stopwatch import Stopwatch
 from cvsa.views import random_resized_crop
+from cvsa.views.types import sent
 
 
 class Classifier(nn.Module):
@@ -85,19 +88,35 @@ def finetune(out: Path, **given: Any) -> Record:
     epochs stays, so the number of steps shrinks with the images. A batch larger than what is left becomes all
     of it, min(batch_size, counts["train_images"]). data_fingerprints["train"] is that of the whole split [O].
 
+    With ``gpus`` above 1 it starts so many processes that share every batch, and waits for them.
+
     Args:
         out: folder of this run.
         **given: fields of ``FinetuneConfig``; data, backbone and seed come from ``pretrained`` when given.
 
     Raises:
-        CVSAError: see ``resolve_run`` and ``cvsa.training.loop.fit``; or ``out`` holds another run.
+        CVSAError: see ``resolve_run``, ``cvsa.training.loop.fit`` and ``cvsa.launch``; or ``out``
+            holds another run.
     """
-    config, parent = resolve_run(FinetuneConfig, **given)
+    config = resolve_run(FinetuneConfig, **given)[0]
     done = finished(config, out)
     if done:
         return done
+    if config.gpus == 1:
+        return finetune_here(config, out)  # type: ignore[return-value]  # the only process is the first
+    check_devices(config)
+    load_splits(config)  # all banks are there before several processes want them
+    return launch(finetune_here, config, out)
+
+
+def finetune_here(config: FinetuneConfig, out: Path) -> Record | None:
+    """Fine-tune in this process, or take this process's part in it.
+
+    Returns:
+        The record; None in all but the first of several processes, which write nothing.
+    """
     runtime = Runtime.of(config)
-    watch = Stopwatch(runtime.device)
+    watch, parent = Stopwatch(*runtime.devices), parent_of(config)
     splits = load_splits(config)
     bank, training = splits["train"], config
     if config.label_fraction < 1:
@@ -117,10 +136,13 @@ def finetune(out: Path, **given: Any) -> Record:
             generator=generator,
             flip=0.5,
         )
-        return views.images.to(runtime.device), bank.labels[index].to(runtime.device)
+        return views.images.to(runtime.device), bank.labels[sent(index, bank.labels.device)]
 
     with seeded(config.seed, runtime.device):
         history, rate = fit(model, make_batch, bank, training, runtime, out, f"fine-tune {config.row}")
+    part()
+    if not world().first:
+        return None
     metrics, rows = {"train_accuracy": float(history["train_accuracy"].iloc[-1])}, []
     for name in [split for split in splits if split != "train"]:
         labels, predicted = (

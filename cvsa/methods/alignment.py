@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cvsa.errors import CVSAError
 from cvsa.methods.heads import MomentumCopy, conv_mlp, full_precision, raised
+from cvsa.methods.world import world
 
 BOUND, START = 4.0, 2.5  # of the sigmoid's input at a cosine of 1; their negatives at a cosine of 0
 
@@ -68,7 +69,8 @@ def alignment_loss(query: Tensor, key: Tensor, mask: Tensor, *, bias: Tensor | f
     if mask.ndim != 4 or mask.shape[:2] != (query.shape[0], 1):
         got = tuple(mask.shape)
         raise CVSAError(f"alignment: the mask is (B, 1, H, W) with B = {query.shape[0]}; got {got}.")
-    return _error(attention(query, key, bias), mask)
+    a = attention(query, key, bias)
+    return _error(a, reduce_mask(mask, a))
 
 
 def reduce_mask(mask: Tensor, like: Tensor) -> Tensor:
@@ -76,12 +78,11 @@ def reduce_mask(mask: Tensor, like: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(mask.to(like.dtype), (like.shape[2], like.shape[3]))
 
 
-def _error(a: Tensor, mask: Tensor) -> Tensor:
-    return (a - reduce_mask(mask, a)).square().mean()
+def _error(a: Tensor, m: Tensor) -> Tensor:
+    return (a - m).square().mean()
 
 
-def _gap(a: Tensor, mask: Tensor) -> Tensor:
-    m = reduce_mask(mask, a)
+def _gap(a: Tensor, m: Tensor) -> Tensor:
     inside, outside = m.sum().clamp_min(1e-6), (1 - m).sum().clamp_min(1e-6)
     return (a * m).sum() / inside - (a * (1 - m)).sum() / outside
 
@@ -144,4 +145,6 @@ class SaliencyAlignment(nn.Module):
             background, detached; 1 is perfect, 0 blind.
         """
         a = self.attention(query_map, key_map)  # (B, 1, H, W)
-        return _error(a, mask), _gap(a.detach(), mask)
+        m = reduce_mask(mask, a)  # (B, 1, H, W)
+        # The gap divides by the foreground of the whole batch, the error by a number of positions.
+        return _error(a, m), _gap(world().gather(a.detach()), world().gather(m))

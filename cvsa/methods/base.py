@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cvsa.errors import CVSAError
 from cvsa.methods.backbone import build_backbone
 from cvsa.methods.heads import MomentumCopy, Queue, raised
+from cvsa.methods.world import world
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
@@ -25,7 +26,8 @@ class Method(nn.Module):
 
     The training loop knows nothing else: it minimises ``sum(weights[k] * losses[k])``, calls
     :meth:`after_step`, and records ``diagnostics``. Whatever a method keeps between steps (momentum copies, a
-    queue) is in its state_dict.
+    queue) is in its state_dict. Where several processes share a step, each sees its rows of the batch: losses
+    and diagnostics are means over them, or made of all rows, gathered (``cvsa.methods.world``).
 
     Attributes:
         encoder: the online backbone, kept after pre-training.
@@ -95,7 +97,8 @@ class Method(nn.Module):
         """
         losses = {"contrastive": contrastive}
         with torch.no_grad():
-            self.diagnostics = {"embedding_std": torch.stack([embedding_std(z) for z in embeddings]).mean()}
+            whole = [world().gather(z.detach().float()) for z in embeddings]  # (B, d), of all processes
+            self.diagnostics = {"embedding_std": torch.stack([embedding_std(z) for z in whole]).mean()}
         if self.alignment is not None:
             used = pairs if self.align_symmetric else pairs[:1]
             terms, gaps = zip(*(self.alignment(*pair) for pair in used), strict=True)

@@ -14,6 +14,7 @@ from cvsa.methods.alignment import reduce_mask
 from cvsa.methods.grad_cam import grad_cam as grad_cam  # part of this module's interface too
 from cvsa.methods.heads import full_precision
 from cvsa.methods.moco import MoCoV2
+from cvsa.methods.world import world
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
@@ -57,4 +58,6 @@ class MoCoCAST(MoCoV2):
         painted = torch.lerp(self.encoder.mean, other.images, other.masks)  # (B, 3, S, S)
         k = self.key(self.target_encoder(painted), other)  # (B, d)
         cam = grad_cam(online, (q * k).sum(dim=1) / self.temperature)  # (B, 1, H, W)
-        return {**losses, "cast": cast_loss(cam, views[0].masks)}
+        m = reduce_mask(views[0].masks, cam)  # (B, 1, H, W)
+        # A mean over the images with a mask, and only all processes together know how many these are.
+        return {**losses, "cast": cast_loss(world().gather(cam), world().gather(m))}

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from cvsa.methods.world import world
+
 P = ParamSpec("P")
 
 
@@ -87,8 +89,11 @@ class Queue(nn.Module):
         self._waiting: Tensor | None = None
 
     def remember(self, keys: Tensor) -> None:
-        """Hold the keys (B, d) of this forward pass until :meth:`advance`; dropped in eval mode."""
-        self._waiting = keys.detach() if self.training else None
+        """Hold the keys (B, d) of this forward pass until :meth:`advance`; dropped in eval mode.
+
+        Of all processes that share a run, in the order of their rows: all hold the same queue.
+        """
+        self._waiting = world().gather(keys.detach()) if self.training else None
 
     def advance(self) -> None:
         """Take the keys held, if any."""

@@ -43,7 +43,7 @@ class MoCoV2(MomentumMethod):
     """Tell the key of the same image from a queue of earlier keys.
 
     The query is view 1, the key view 2; the loss is not symmetrised. BatchNorm statistics are those of the
-    whole batch on one device: there are no other devices to shuffle keys with.
+    whole batch, on however many devices, so that no keys have to be shuffled between them.
     """
 
     def __init__(self, config: PretrainConfig) -> None:

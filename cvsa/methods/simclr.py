@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvsa.methods.base import Method
-from cvsa.methods.heads import full_precision, mlp
+from cvsa.methods.heads import full_precision, mlp, raised
+from cvsa.methods.world import world
 
 if TYPE_CHECKING:
     from cvsa.config import PretrainConfig
@@ -61,4 +62,5 @@ class SimCLR(Method):
         z1, z2 = self.projector(self.encoder.pool(both)).chunk(2)  # (B, d)
         map1, map2 = both.chunk(2)  # (B, D, H, W)
         pairs = ((map1, map2.detach(), views[0].masks), (map2, map1.detach(), views[1].masks))
-        return self.losses(nt_xent(z1, z2, self.temperature), (z1, z2), pairs)
+        whole1, whole2 = (world().gather(raised(z)) for z in (z1, z2))  # negatives are those of all processes
+        return self.losses(nt_xent(whole1, whole2, self.temperature), (z1, z2), pairs)

@@ -197,6 +197,9 @@ def make_record(
 ) -> Record:
     """Fill in what every record has.
 
+    Where several processes shared the run, hardware["processes"] says how many; the peak memory is the first
+    one's.
+
     Args:
         parent: the pre-training it started from.
         classifier: the fine-tuning it looks at.
@@ -205,7 +208,10 @@ def make_record(
         trained_seconds: of all epochs; more than the watch knows of when the run was resumed.
         rest: what depends on the run.
     """
+    from cvsa.methods.world import world  # torch, which reading a record does without
+
     stage1, stage2 = _stages(config, parent)
+    processes = {"processes": world().size} if world().size > 1 else {}
     energy = watch.energy()
     return Record(
         kind=KINDS[type(config)],  # type: ignore[arg-type]
@@ -221,7 +227,7 @@ def make_record(
         code=commit(config),
         lock=lock_hash(),
         libraries=library_versions(),
-        hardware=hardware(runtime.device, runtime.bf16),
+        hardware={**hardware(runtime.device, runtime.bf16), **processes},
         started=watch.started,
         seconds=round(max(watch.seconds, trained_seconds), 2),
         peak_memory_mib=round(peak_memory_mib(runtime.device), 1),

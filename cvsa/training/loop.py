@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cvsa.config import RunConfig
 from cvsa.data.bank import ImageBank
 from cvsa.errors import CVSAError
+from cvsa.methods.world import world
 from cvsa.provenance import code_hash
 from cvsa.records import HISTORY, atomic_write
 from cvsa.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -36,9 +37,14 @@ def fit(
 ) -> tuple[pd.DataFrame, float]:
     """Train for ``config.epochs`` passes; resume from ``folder``'s checkpoint if it is this run's.
 
+    Where several processes share the run (`cvsa.methods.world`), each draws the same images and the same
+    random numbers and makes the whole batch before it takes its rows, so that a run does not depend on how
+    many there are. What that costs: views, a few per cent of a GPU's step, are made N times over. The first
+    writes, and any number may resume what another number began.
+
     Args:
         module: a :class:`cvsa.training.step.Trainable` network on the run's device.
-        make_batch: image indices (B,) int64 and the run's generator -> whatever ``module`` takes.
+        make_batch: image indices (B,) int64 on the CPU and the run's generator -> whatever ``module`` takes.
         bank: the training images; each epoch visits them in a new order and drops the last partial batch.
         config: epochs, batch_size, optimiser, rates, seed.
         runtime: device and precision.
@@ -47,15 +53,22 @@ def fit(
 
     Returns:
         The history (one row per epoch: losses, diagnostics, gradient norm, learning rate, seconds) and the
-        images per second over the training steps.
+        images per second over the training steps, of all processes together.
 
     Raises:
-        CVSAError: fewer images than one batch; a loss that is no longer finite.
+        CVSAError: fewer images than one batch; a batch that the processes cannot share; a loss that is no
+            longer finite.
     """
     if len(bank) < config.batch_size:
         raise CVSAError(
             f"Too small a data set for the batch: {len(bank)} training images, batch_size "
             f"{config.batch_size}. Lower batch_size or add images."
+        )
+    here = world()
+    if config.batch_size % here.size:
+        raise CVSAError(
+            f"A batch of {config.batch_size} images cannot be shared by gpus {here.size}: give batch_size a "
+            f"multiple of it, not above the {len(bank)} training images, or set gpus 1."
         )
     train_step = TrainStep(module, config, runtime)
     optimizer = train_step.optimizer
@@ -85,7 +98,7 @@ def fit(
                 step = epoch * per_epoch + number
                 rate = learning_rate(step, peak=config.lr, steps=steps, warmup_steps=warmup_steps)
                 set_learning_rate(optimizer, rate)
-                batch = make_batch(index.to(runtime.device), views)
+                batch = make_batch(index, views)
                 totals.add(train_step(batch, (step + 1) / steps))
                 bar.update(config.batch_size)
             row = totals.means(per_epoch)
@@ -96,11 +109,12 @@ def fit(
             bar.set_postfix({k: f"{row[k]:.3f}" for k in train_step.losses}, refresh=False)
             if not all(torch.isfinite(torch.tensor(list(row.values())))):
                 raise CVSAError(f"Training diverged in epoch {epoch}: {row}. Lower lr (now {config.lr}).")
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and epoch < config.epochs:
+            if here.first and time.monotonic() - saved > CHECKPOINT_SECONDS and epoch < config.epochs:
                 save_checkpoint(folder, _state(module, optimizer, order, views, config, epoch, seconds, rows))
                 saved = time.monotonic()
     history = pd.DataFrame(rows)
-    atomic_write(folder / HISTORY, history.to_csv(index=False))
+    if here.first:
+        atomic_write(folder / HISTORY, history.to_csv(index=False))
     return history, config.epochs * per_epoch * config.batch_size / max(seconds, 1e-9)
 
 

@@ -11,10 +11,12 @@ from cvsa.config import PretrainConfig
 from cvsa.data.bank import ImageBank
 from cvsa.data.datasets import load_splits
 from cvsa.errors import CVSAError
+from cvsa.launch import check_devices, launch
 from cvsa.lineage import parent_of
 from cvsa.methods import build_method
 from cvsa.methods.base import Method
 from cvsa.methods.catalogue import find_base
+from cvsa.methods.world import part, world
 from cvsa.records import Record, finished, make_record, write_record
 from cvsa.training.checkpoint import load_start, load_weights, save_weights
 from cvsa.training.loop import fit, forget_checkpoint
@@ -70,21 +72,36 @@ def load_method(config: PretrainConfig, folder: Path, runtime: Runtime) -> Metho
 def pretrain(config: PretrainConfig, out: Path) -> Record:
     """Pre-train one row on the training split; resumes, and returns at once if ``out`` holds this very run.
 
-    Writes ``weights.safetensors`` (the whole method), ``history.csv`` and, last, ``record.json``.
+    Writes ``weights.safetensors`` (the whole method), ``history.csv`` and, last, ``record.json``. With
+    ``config.gpus`` above 1 it starts so many processes that share every batch, and waits for them.
 
     Args:
         config: resolved by ``cvsa.lineage.resolve_run`` where it starts from another run.
         out: folder of this run.
 
     Raises:
-        CVSAError: see ``cvsa.lineage``, ``cvsa.config``, ``cvsa.data.datasets`` and ``cvsa.training.loop``;
-            or ``out`` holds another run.
+        CVSAError: see ``cvsa.lineage``, ``cvsa.config``, ``cvsa.data.datasets``, ``cvsa.training.loop`` and
+            ``cvsa.launch``; or ``out`` holds another run.
     """
     done = finished(config, out)
     if done:
         return done
+    if config.gpus == 1:
+        return pretrain_here(config, out)  # type: ignore[return-value]  # the only process is the first
+    check_devices(config)
+    # All banks are there before several processes want them.
+    build_views(config, load_splits(config)["train"])
+    return launch(pretrain_here, config, out)
+
+
+def pretrain_here(config: PretrainConfig, out: Path) -> Record | None:
+    """Pre-train in this process, or take this process's part in it.
+
+    Returns:
+        The record; None in all but the first of several processes, which write nothing.
+    """
     runtime = Runtime.of(config)
-    watch = Stopwatch(runtime.device)
+    watch = Stopwatch(*runtime.devices)
     bank = load_splits(config)["train"].to(runtime.device)
     if find_base(config.base).queue and config.queue_size > len(bank):
         raise CVSAError(
@@ -95,6 +112,9 @@ def pretrain(config: PretrainConfig, out: Path) -> Record:
     views = build_views(config, bank)
     with seeded(config.seed, runtime.device):
         history, rate = fit(method, views, bank, config, runtime, out, config.row)
+    part()
+    if not world().first:
+        return None
     last = history.iloc[-1].drop(["epoch", "learning_rate", "seconds"])
     save_weights(out, method)
     record = make_record(

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cvsa.config import RunConfig
 from cvsa.errors import CVSAError
 from cvsa.methods.backbone import Backbone
+from cvsa.methods.world import world
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Runtime:
         """Resolve 'auto' on this machine.
 
         Precision is then bf16 on a GPU that has it, and fp32 on every CPU: some have units for bf16, and the
-        same run shall not depend on which one it met.
+        same run shall not depend on which one it met. Where processes share the run, each has the GPU of its
+        rank.
 
         Raises:
             CVSAError: a device this machine lacks.
@@ -44,6 +46,8 @@ class Runtime:
         name = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(name)
+            if device.type == "cuda" and world().size > 1:
+                device = torch.device("cuda", world().rank)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError):
             raise CVSAError(
@@ -52,6 +56,13 @@ class Runtime:
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and fast)
         return cls(device, bf16, getattr(config, "compile", False))  # an evaluation has nothing to compile
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Those of all processes that share the run; the CPU once."""
+        if self.device.type != "cuda" or world().size == 1:
+            return [self.device]
+        return [torch.device("cuda", rank) for rank in range(world().size)]
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bf16 autocast where the run uses it."""
@@ -85,7 +96,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def progress_bar(total: int, done: int, what: str, unit: str) -> tqdm[Any]:
-    """A tqdm bar with rate and time left; throttled where the output is stored (notebooks, logs)."""
+    """A tqdm bar with rate and time left; throttled where the output is stored (notebooks, logs).
+
+    Of the processes that share a run only the first shows one.
+    """
     interactive = sys.stderr.isatty()
     return tqdm(
         total=total,
@@ -95,4 +109,5 @@ def progress_bar(total: int, done: int, what: str, unit: str) -> tqdm[Any]:
         mininterval=0.5 if interactive else 10,
         dynamic_ncols=interactive,
         smoothing=0.1,
+        disable=not world().first,
     )

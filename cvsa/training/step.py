@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cvsa.config import RunConfig
+from cvsa.methods.world import world
 from cvsa.training.optim import build_optimizer
 from cvsa.training.runtime import Runtime
+from cvsa.training.shared import connect
 
 
 class Trainable(Protocol):
@@ -33,6 +35,8 @@ class TrainStep:
 
     Nothing in a step reads a value back from the device, so a GPU never waits for the CPU.
 
+    Where several processes share the run, each is given the whole batch and takes its rows of it.
+
     Args:
         module: a ``Trainable`` network on the run's device.
         config: optimiser, rates, and whether to compile.
@@ -51,8 +55,9 @@ class TrainStep:
         runtime: Runtime,
         mark: Callable[[str], None] | None = None,
     ) -> None:
-        runtime.prepare(module)
         self.module: Trainable = module  # type: ignore[assignment]
+        self._losses = connect(module, runtime.compiled)
+        runtime.prepare(module)
         self.runtime = runtime
         self.optimizer = build_optimizer(module, config)
         self.losses: list[str] = []
@@ -67,10 +72,11 @@ class TrainStep:
             progress: share of training done after this step, in (0, 1].
 
         Returns:
-            "loss", the module's losses and diagnostics and "gradient_norm": scalars on the device, detached.
+            "loss", the module's losses and diagnostics and "gradient_norm": scalars on the device, detached;
+            losses are those of this process's rows.
         """
         with self.runtime.autocast():
-            losses = self.module(batch)
+            losses = self._losses(world().share(batch))
             loss = torch.stack([self.module.weights[name] * value for name, value in losses.items()]).sum()
         self._ended("forward")
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,5 +111,6 @@ class Totals:
             self._sums[name] += value.float()
 
     def means(self, steps: int) -> dict[str, float]:
-        """Name -> sum / steps; waits for the device once."""
-        return dict(zip(self._sums, (torch.stack([*self._sums.values()]) / steps).tolist(), strict=True))
+        """Name -> sum / steps, the mean over all processes; waits for the device once."""
+        means = world().mean(torch.stack([*self._sums.values()]) / steps)
+        return dict(zip(self._sums, means.tolist(), strict=True))
