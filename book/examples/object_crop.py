@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cvsa.views.resample import Axis, resample
 from cvsa.views.swap import clean_boxes, sample_box_crops
-from cvsa.views.types import Views, coins
+from cvsa.views.types import Views, coins, sent
 
 if TYPE_CHECKING:
     from cvsa.data.bank import ImageBank
@@ -28,9 +28,9 @@ def object_crop(
     Takes numbers (B,) and images (B, 4, R, R) of the references.
     """
     side, size = images.shape[-1], settings.size
-    boxes = clean_boxes(bank.boxes[index.to(bank.boxes.device)], side, side)
+    boxes = clean_boxes(bank.boxes[index.cpu()], side, side)  # geometry is drawn on the CPU
     crops = sample_box_crops(boxes, settings.scale, settings.ratio, generator)
-    x1, y1, x2, y2 = crops.unbind(1)  # (B,) each
+    x1, y1, x2, y2 = sent(crops, images.device).unbind(1)  # (B,) each
     mirrored = coins(len(images), settings.flip, generator, images.device)
     y = Axis(y1, y2, side, size)
     x = Axis(x1, x2, side, size, flip=mirrored)

@@ -214,7 +214,7 @@ def measure_pairs(
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for index in chosen.split(max(1, PIXELS // bank.resolution**2)):
-        integral = integrals(bank.gather(index)[:, 3] >= THRESHOLD)
+        integral = integrals(bank.gather(index)[:, 3].cpu() >= THRESHOLD)
         for _ in range(repeats):
             pair = shown(bank, index, view, scale, generator, ratio=ratio)
             parts.append(compare(integral, pair).assign(image=index.numpy()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cvsa.evaluation.finetune import finetune
 from cvsa.methods.catalogue import ROWS
 from cvsa.steps import noise, row_views
 from cvsa.training.optim import build_optimizer
-from cvsa.training.pretrain import initialise, pretrain
+from cvsa.training.pretrain import build_views, initialise, pretrain
 from cvsa.training.runtime import Runtime
 from cvsa.training.step import Totals, TrainStep
 
@@ -71,6 +72,31 @@ def test_no_step_reads_from_the_device(row: str, small: dict[str, Any]) -> None:
             totals.add(step(views, 0.5))
     assert reads.found == []
     assert set(totals.means(2)) >= {"loss", "gradient_norm"}
+
+
+@pytest.mark.parametrize("row", TRAINED)
+def test_views_and_steps_run_where_nothing_can_be_read(
+    row: str, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device, which has shapes but no values: asking it for one fails, and so does mixing it with
+    the CPU, as on a GPU.
+    """
+    config, meta = config_of(row, small), torch.device("meta")
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # knows no meta device
+    bank = noise(64, 2 * config.bank_size, torch.Generator().manual_seed(0))
+    maker = build_views(config, bank)
+    maker.bank = bank.to(meta)
+    views = maker(torch.arange(config.batch_size), torch.Generator().manual_seed(0))
+    method = initialise(config, Runtime(torch.device("cpu"), False)).to(meta).train()
+    # The fused optimiser knows no meta device either, so it is the one part left out.
+    monkeypatch.setattr(
+        "cvsa.training.step.build_optimizer",
+        lambda module, config: torch.optim.SGD(
+            [p for p in module.parameters() if p.requires_grad], lr=config.lr, momentum=0.9, foreach=True
+        ),
+    )
+    told = TrainStep(method, config, Runtime(meta, False))(views, 0.5)
+    assert {value.device for value in [*told.values(), *(view.images for view in views)]} == {meta}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
