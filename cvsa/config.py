@@ -220,7 +220,8 @@ class TrainingConfig(ChildConfig):
     def _shared(self) -> TrainingConfig:
         if self.batch_size % self.gpus:
             raise ValueError(
-                f"batch_size {self.batch_size} cannot be shared by gpus {self.gpus}: give a multiple of it"
+                f"batch_size {self.batch_size} cannot be shared by gpus {self.gpus}: "
+                f"give a multiple of {self.gpus}"
             )
         return self
 

@@ -41,7 +41,7 @@ def check_devices(config: TrainingConfig) -> None:
     if config.device not in ("auto", "cpu", "cuda"):
         what = "each process takes a GPU of its own, so device is auto, cuda or cpu"
         raise CVSAError(f"{asked}: {what}, not {config.device!r}.")
-    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+    if config.device == "cpu":
         return
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.gpus > count:

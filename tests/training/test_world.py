@@ -394,6 +394,7 @@ def runs(pid: int) -> bool:
     ("device", "count", "words"),
     [
         ("cuda", 0, "Parameter gpus = 2: this machine has no GPU; set gpus 1 or device cpu."),
+        ("auto", 0, "Parameter gpus = 2: this machine has no GPU; set gpus 1 or device cpu."),
         ("auto", 1, "Parameter gpus = 2: this machine has 1 GPU; set gpus 1 or device cpu."),
         ("cuda:3", 4, "Parameter gpus = 2: each process takes a GPU of its own"),
     ],
