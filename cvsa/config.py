@@ -150,7 +150,7 @@ ADDED_LATER: dict[str, Any] = {
 """Fields that came after runs had been recorded, and the value that means what those runs did."""
 
 
-WHERE = {"device", "compile", "gpus", "pretrained", "finetuned"}
+WHERE = frozenset({"device", "compile", "gpus", "pretrained", "finetuned"})
 """Fields that tell where a run computes, and where what it starts from lies: the same run anywhere."""
 
 

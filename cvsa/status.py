@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cvsa import costs
-from cvsa.config import DataConfig, RunConfig, resolve
+from cvsa.config import WHERE, DataConfig, RunConfig, resolve
 from cvsa.errors import CVSAError
 from cvsa.freshness import freshness
 from cvsa.grid import MODELS, Grid, Run, load_grid
@@ -28,7 +28,7 @@ READY = ("fresh", "imported")
 PLACES = {"live": "book/results", "kept": "results"}
 """Where records are: of this build, or committed. The first is looked at first."""
 # What a configuration says about where a run lies and what it starts from; the latter is looked at by run id.
-PLACE_FIELDS = {"device", "pretrained", "finetuned", "parent", "classifier"}
+PLACE_FIELDS = WHERE | {"parent", "classifier"}
 WIDTH = 110
 
 

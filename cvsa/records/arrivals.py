@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvsa.config import ADDED_LATER, PRESETS
+from cvsa.config import ADDED_LATER, PRESETS, WHERE
 from cvsa.data.sets.archives import unpack
 from cvsa.errors import CVSAError, one_line
 from cvsa.methods.catalogue import find_row
@@ -142,11 +142,10 @@ def check(arrival: Arrival) -> None:
 
 def _identity(record: Record) -> str:
     """The run id as it was when the record was made: by the fields that there were."""
-    skipped = {"device", "pretrained", "finetuned"}
     fields = {
         name: value
         for name, value in record.config.items()
-        if name not in skipped and value != ADDED_LATER.get(name, ...)
+        if name not in WHERE and value != ADDED_LATER.get(name, ...)
     }
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cvsa.config import PretrainConfig, resolve
+from cvsa.config import WHERE, PretrainConfig, resolve
 from cvsa.errors import CVSAError
 from cvsa.grid import Ablation, Grid, load_grid
 from cvsa.methods.catalogue import find_row, plain_row
@@ -32,7 +32,7 @@ NOT_DONE = {"pretrain": "not trained", "finetune": "not fine-tuned", "probe": "n
 # What makes other networks of a run: its values are not compared, but rows at each value.
 BETWEEN = ("backbone", "base")
 # Fields that do not decide what a run is compared with.
-APART = {"seed", "preset", "device", "precision", "pretrained", "parent"}
+APART = WHERE | {"seed", "preset", "precision", "parent"}
 
 Usual = Callable[..., PretrainConfig]
 """Row, and fields that are varied -> the configuration with nothing else varied."""

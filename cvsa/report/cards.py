@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 import cvsa
-from cvsa.config import DRAWN, PRESETS, DataConfig
+from cvsa.config import DRAWN, PRESETS, WHERE, DataConfig
 from cvsa.data.sets import SETS, find_set
 from cvsa.errors import CVSAError
 from cvsa.freshness import freshness
@@ -29,7 +29,7 @@ from cvsa.report.where import counted, duration, hardware_words, run_commands
 SHOWN_ROW = "BYOL+CVSA"  # whose fine-tuned network the book shows a card of
 TASKS = {"pretrain": "image-feature-extraction", "finetune": "image-classification"}
 TITLES = {"synthbirds": "SynthBirds", "synthscenes": "SynthScenes", "folder": "a folder of photographs"}
-_OF_SIBLINGS = ("seed", "parent", "pretrained", "device")  # what runs that differ by their seed differ in
+_OF_SIBLINGS = WHERE | {"seed", "parent"}  # what runs that differ by their seed differ in
 # Drawn sets: what they are, and what anyone who trains on them should know.
 DRAWN_CARDS: dict[str, dict[str, Any]] = {
     "synthbirds": {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cvsa.config import DataConfig
+from cvsa.config import WHERE, DataConfig
 from cvsa.errors import CVSAError
 from cvsa.records import RECORD, Collection, Record, atomic_write, collect, config_of, read_record
 from cvsa.records.arrivals import set_aside
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 WIDTH = 110
 # What a configuration says about where a run lies; what it started from is compared by itself.
-PLACE_FIELDS = {"device", "pretrained", "finetuned"}
 NONE = "–"
 
 
@@ -166,7 +165,7 @@ def _collect(folder: Path) -> Collection:
     return Collection(found.runs, kept)
 
 
-def fields_of(record: Record, without: Iterable[str] = PLACE_FIELDS) -> dict[str, Any]:
+def fields_of(record: Record, without: Iterable[str] = WHERE) -> dict[str, Any]:
     """A record's configuration with the defaults of fields that came later, as plain values.
 
     A configuration that is not valid any more is taken as it was written.

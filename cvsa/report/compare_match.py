@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvsa.config import WHERE
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import Record
-from cvsa.report.compare import PLACE_FIELDS, fields_of, show
+from cvsa.report.compare import fields_of, show
 
 # Not parameters of an experiment: its seed and what it started from, whose parameters count instead.
-NO_PARAMETERS = PLACE_FIELDS | {"seed", "parent", "classifier"}
+NO_PARAMETERS = WHERE | {"seed", "parent", "classifier"}
 KIND_ORDER = ("pretrain", "finetune", "probe", "evaluate")
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cvsa.config import DataConfig
+from cvsa.config import WHERE, DataConfig
 from cvsa.records import HISTORY, PREDICTIONS, RECORD, Record, read_record
 from cvsa.report.compare import (
     NONE,
-    PLACE_FIELDS,
     Comparison,
     Drawing,
     Notice,
@@ -69,7 +68,7 @@ def _fields(run: Run) -> dict[str, Any]:
     if record.parents and record.config.get("pretrained"):
         parent = folder.parent.parent / "pretrain" / Path(record.config["pretrained"]).name
         if (parent / RECORD).is_file() and (found := read_record(parent)).run_id == record.parents[0]:
-            own = fields_of(found, PLACE_FIELDS | {"row", "preset", "seed", *DataConfig.model_fields})
+            own = fields_of(found, WHERE | {"row", "preset", "seed", *DataConfig.model_fields})
             fields |= {f"pretrain.{name}": value for name, value in own.items()}
     return fields
 

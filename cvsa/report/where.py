@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvsa.config import KINDS, PUBLISHED, resolve
+from cvsa.config import KINDS, PUBLISHED, WHERE, resolve
 from cvsa.errors import CVSAError
 from cvsa.freshness import Freshness
 from cvsa.records import WEIGHTS, Record, Runs, config_of
@@ -19,8 +19,8 @@ from cvsa.records import WEIGHTS, Record, Runs, config_of
 FRESH, STALE, IMPORTED = "fresh", "stale", "imported"
 _MODELS = {kind: model for model, kind in KINDS.items()}
 _NAMED = ("row", "preset", "seed")  # in every command
-# The first four follow from the folder it starts from; where it runs shapes no result.
-_NOT_GIVEN = {"parent", "classifier", "pretrained", "finetuned", "device", *_NAMED}
+# The first two follow from the folder it starts from; where it runs shapes no result.
+_NOT_GIVEN = {"parent", "classifier", *WHERE, *_NAMED}
 _RECIPES = ("base", "backbone")
 _ALWAYS_TOLD = ("dataset", "image_size", "backbone")
 _TRAINED = ("pretrain", "finetune")  # whose epochs are told too
