@@ -110,14 +110,57 @@ def presets() -> None:
     show_default=True,
     help="Draw the book's tables and figures at the end.",
 )
-def reproduce(preset: str, jobs: int | None, dry_run: bool, report: bool) -> None:
+@click.option(
+    "--notebooks/--no-notebooks",
+    default=True,
+    show_default=True,
+    help="Without, runs are plain processes: no papermill, no Snakemake, no report.",
+)
+@click.option("--budget", help="Time to spend on the most valuable runs, such as 25m or 1h30m; no notebooks.")
+@click.option("--device", default="auto", show_default=True, help="Of runs without notebooks.")
+def reproduce(
+    preset: str,
+    jobs: int | None,
+    dry_run: bool,
+    report: bool,
+    notebooks: bool,
+    budget: str | None,
+    device: str,
+) -> None:
     """Run every experiment of a preset that is missing or has changed, then draw the report.
 
     Interrupt it at any time: the same command goes on where it stopped.
     """
-    from cvsa.reproduce import reproduce as run
+    if notebooks and budget is None:
+        from cvsa.reproduce import reproduce as run
 
-    sys.exit(run(preset, jobs=jobs, dry_run=dry_run, report=report))
+        sys.exit(run(preset, jobs=jobs, dry_run=dry_run, report=report))
+    from cvsa.direct import reproduce_directly
+    from cvsa.duration import read_seconds
+
+    seconds = None if budget is None else read_seconds(budget)
+    sys.exit(reproduce_directly(preset, Path(), jobs=jobs, budget=seconds, device=device, dry_run=dry_run))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["pretrain", "finetune", "probe", "evaluate"]))
+@click.option(
+    "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter, as papermill takes it."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: its own in runs/]"
+)
+def run(kind: str, pairs: tuple[tuple[str, str], ...], out: Path | None) -> None:
+    """Make one run without its notebook: the same record, no figures.
+
+    \b
+      cvsa run pretrain -p row "BYOL+CVSA" -p epochs 5
+      cvsa run finetune -p pretrained runs/pretrain/FOLDER
+    """
+    from cvsa.single import read_parameters, single, told
+
+    for line in told(*single(kind, read_parameters(pairs), out)):
+        click.echo(line)
 
 
 @main.command()

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -55,14 +57,7 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
     ]
     if dry_run:
         return subprocess.run(command, env=environment, check=False).returncode
-    # The operating system frees this lock when the process dies, however it dies; Snakemake's own would stay.
-    with (results / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CVSAError(
-                f"Another `cvsa reproduce --preset {preset}` runs in this folder. Wait for it or stop it."
-            ) from None
+    with locked(results, preset):
         _announce(preset, grid.runs, jobs)
         folders = [results / run.kind / run.name for run in grid.runs]
         for said in set_aside(folders, results / DAMAGED):
@@ -73,6 +68,25 @@ def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> 
         if status:
             _explain(folders, results / "snakemake.log")
         return status
+
+
+@contextmanager
+def locked(results: Path, preset: str) -> Iterator[None]:
+    """Keep others from reproducing the same preset into the same folder.
+
+    Raises:
+        CVSAError: another does.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    # The operating system frees this lock when the process dies, however it dies; Snakemake's own would stay.
+    with (results / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CVSAError(
+                f"Another `cvsa reproduce --preset {preset}` runs in this folder. Wait for it or stop it."
+            ) from None
+        yield
 
 
 def set_aside(folders: list[Path], where: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cvsa import costs
 from cvsa.config import WHERE, DataConfig, RunConfig, resolve
+from cvsa.duration import duration
 from cvsa.errors import CVSAError
 from cvsa.freshness import freshness
 from cvsa.grid import MODELS, Grid, Run, load_grid
@@ -265,13 +266,6 @@ def last_words(log: Path) -> str | None:
         return None
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error:" in line), lines[-1] if lines else "no output")
-
-
-def duration(seconds: float) -> str:
-    """12 -> "12 s", 150 -> "2.5 min", 9000 -> "2.5 h"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _cut(line: str) -> str:

@@ -122,7 +122,7 @@ def test_a_presets_time_by_hand() -> None:
     tune = resolve(FinetuneConfig, preset="tiny")
     found = preset_time([*train, tune], records(), at_once=2)
     assert found.facts == {"runs": 3, "untold": 0, "seconds": (2 * (60 + 8) + 30 + 8) / 2, "absent": []}
-    assert found.text == "about 1.4 min for 3 runs"
+    assert found.text == "about 87 s for 3 runs"
     other = train[0].model_copy(update={"backbone": "vit_slim"})
     assert preset_time([*train, other], records(), 1).facts["untold"] == 1
     assert "2 of 3 runs" in preset_time([*train, other], records(), 1).text

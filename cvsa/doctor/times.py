@@ -20,11 +20,11 @@ from cvsa.config import DRAWN, PretrainConfig, RunConfig, resolve
 from cvsa.data.sets import find_set
 from cvsa.doctor.finding import Finding, Looks
 from cvsa.doctor.speed import ROW, Speed
+from cvsa.duration import duration
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
 from cvsa.methods.catalogue import find_base
 from cvsa.records import Record
-from cvsa.status import duration
 from cvsa.throughput import FOLDER, Throughput, read_all
 
 GRID = Path("workflow/grid.yaml")

@@ -18,13 +18,14 @@ import yaml
 import cvsa
 from cvsa.config import DRAWN, PRESETS, WHERE, DataConfig
 from cvsa.data.sets import SETS, find_set
+from cvsa.duration import duration
 from cvsa.errors import CVSAError
 from cvsa.freshness import freshness
 from cvsa.records import HISTORY, WEIGHTS, Record, Runs, atomic_write, collect, read_record
 from cvsa.report.page import Page, markdown, percent
 from cvsa.report.sources import Sources
 from cvsa.report.tables import METRICS
-from cvsa.report.where import counted, duration, hardware_words, run_commands
+from cvsa.report.where import counted, hardware_words, run_commands
 
 SHOWN_ROW = "BYOL+CVSA"  # whose fine-tuned network the book shows a card of
 TASKS = {"pretrain": "image-feature-extraction", "finetune": "image-classification"}

@@ -7,7 +7,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from cvsa.report.where import IMPORTED, STALE, duration
+from cvsa.duration import duration
+from cvsa.report.where import IMPORTED, STALE
 
 _HEADER = (
     "run", "again", "kind", "row", "preset", "seed", "state", "took", "commit", "started", "machine", "from"

@@ -197,13 +197,6 @@ def hardware_words(hardware: Mapping[str, Any]) -> str:
     return ", ".join([*parts, *([hardware["precision"]] if hardware.get("precision") else [])])
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: "48 s", "12 min", "3.4 h"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def counted(number: int, noun: str) -> str:
     """ "1 run", "3 runs"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

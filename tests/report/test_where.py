@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from tests_support import example_record
 
 from cvsa.config import KINDS, resolve
+from cvsa.duration import duration
 from cvsa.errors import CVSAError
 from cvsa.freshness import Freshness
 from cvsa.provenance import commit
@@ -28,7 +29,6 @@ from cvsa.report.sections import SECTIONS, Section
 from cvsa.report.sources import Sources
 from cvsa.report.where import (
     about_runs,
-    duration,
     run_commands,
     several,
     shared_parameters,
