@@ -21,7 +21,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from cvsa.report.where import STALE, counted, duration, several, shared_parameters, with_parents
+from cvsa.duration import duration
+from cvsa.report.where import STALE, counted, several, shared_parameters, with_parents
 
 logger = logging.getLogger(__name__)
 
