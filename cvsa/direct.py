@@ -7,11 +7,13 @@ which main rows come first and one seed after the other, so that wherever it sto
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -28,6 +30,11 @@ LOOK = 0.5  # seconds between two looks at the processes
 GRACE = 20.0  # seconds that interrupted processes get to end
 SPENT, INTERRUPTED = "The budget is spent", "Interrupted"
 Key = tuple[str, str]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Whoever ends this process ends its runs too."""
+    raise KeyboardInterrupt
 
 
 def to_make(grid: Grid, root: Path) -> list[Run]:
@@ -94,6 +101,7 @@ class _Direct:
     def run(self) -> Outcome:
         bar: tqdm[Any]
         with tqdm(total=len(self.waiting), desc="runs", unit="run", dynamic_ncols=True) as bar:
+            before = signal.signal(signal.SIGTERM, _interrupt)
             try:
                 while self.running or self._start():
                     self._reap(bar)
@@ -107,6 +115,7 @@ class _Direct:
                 self.outcome.stopped = INTERRUPTED
             finally:
                 self._end()
+                signal.signal(signal.SIGTERM, before)
         done = {(run.kind, run.name) for run in [*self.outcome.made, *self.outcome.failed]}
         self.outcome.left = [run for run in self.waiting if (run.kind, run.name) not in done]
         return self.outcome

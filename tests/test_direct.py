@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -124,8 +125,9 @@ def test_what_still_runs_when_the_budget_is_spent_is_told_to_stop(
     assert "goes on from its checkpoint" in summary(outcome)[1]
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_all_processes(
-    grid: Grid, checkout: Path, scripted: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+    sent: int, grid: Grid, checkout: Path, scripted: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(seconds={"finetune random-s0": 60.0, "pretrain byol-s0": 60.0})
     begun: list[subprocess.Popen[bytes]] = []
@@ -137,7 +139,7 @@ def test_an_interrupt_ends_all_processes(
 
     def interrupted(runner: Any, bar: Any) -> None:
         if len(begun) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(sent)
 
     monkeypatch.setattr(direct._Direct, "_process", remembered)
     monkeypatch.setattr(direct._Direct, "_show", interrupted)
