@@ -59,9 +59,21 @@ def _birds(size: int) -> dict[str, Any]:
     return {"bank_size": size, "train_images": 2048, "val_images": 2, "test_images": 2}
 
 
-_RESNETS = {
-    "batch": (32, 64, 128, 256), "bank": (1000, 4000, 16000), "map": (4, 7, 14, 28),
-}  # fmt: skip
+def _on_gpu(
+    name: str, network: str, backbone: str, side: int, stored: int, sizes: tuple[int, ...]
+) -> tuple[Setting, Setting]:
+    """A published network as it is, and with the networks of our own steps compiled (not lightly's)."""
+    about = f"{network} at {side} px, batch 256, on drawn birds"
+    fields = {"backbone": backbone, "image_size": side, "bank_size": stored, "batch_size": 256}
+    growth = {
+        "batch": (32, 64, 128, 256), "bank": (1000, 4000, 16000), "map": (4, 7, 14, 28), "image": sizes,
+    }  # fmt: skip
+    compiled = {**fields, "compile": True}
+    return (
+        Setting(name, about, True, "paper", fields, _birds(stored), growth),
+        Setting(f"{name}-compiled", f"{about}, compiled", True, "paper", compiled, _birds(stored)),
+    )
+
 
 SETTINGS = {
     setting.name: setting
@@ -73,16 +85,8 @@ SETTINGS = {
                 "bank": (1000, 4000, 16000, 64000), "map": (4, 6, 8, 12, 16, 24),
             },
         ),
-        Setting(
-            "gpu-resnet18-128", "ResNet-18 at 128 px, batch 256, on drawn birds", True, "paper",
-            {"backbone": "resnet18", "image_size": 128, "bank_size": 144, "batch_size": 256}, _birds(144),
-            {**_RESNETS, "image": (64, 96, 128, 192)},
-        ),
-        Setting(
-            "gpu-resnet50-224", "ResNet-50 at 224 px, batch 256, on drawn birds", True, "paper",
-            {"backbone": "resnet50", "image_size": 224, "bank_size": 256, "batch_size": 256}, _birds(256),
-            {**_RESNETS, "image": (128, 160, 224, 256)},
-        ),
+        *_on_gpu("gpu-resnet18-128", "ResNet-18", "resnet18", 128, 144, (64, 96, 128, 192)),
+        *_on_gpu("gpu-resnet50-224", "ResNet-50", "resnet50", 224, 256, (128, 160, 224, 256)),
     )
 }  # fmt: skip
 """Name -> setting; a new one is one more entry."""
