@@ -223,11 +223,12 @@ main.add_command(data)
 
 @main.command()
 @click.option("--preset", required=True, help="Preset whose finished runs are kept, see `cvsa presets`.")
-def keep(preset: str) -> None:
+@click.option("--partial", is_flag=True, help="Those that are finished; what was kept of others stays.")
+def keep(preset: str, partial: bool) -> None:
     """Copy a preset's records (no weights) to results/, to be committed."""
     from cvsa.report.keep import keep as run
 
-    click.echo(f"Kept {run(preset, Path.cwd())} runs in results/{preset}.")
+    click.echo(f"Kept {run(preset, Path.cwd(), partial)} runs in results/{preset}.")
 
 
 @main.command()

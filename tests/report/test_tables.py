@@ -132,3 +132,19 @@ def test_keep_refuses_an_unfinished_preset_and_copies_nothing(tmp_path: Path) ->
         if path.is_file()
     }
     assert kept == {"tiny/finetune/random-s0/record.json", "tiny/probe/random-s0/record.json"}
+
+
+def test_part_of_a_preset_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow" / "grid.yaml").write_text(
+        "tiny: {second_stage_only: [{rows: [Random], seeds: [0]}]}"
+    )
+    with pytest.raises(CVSAError, match="No run .* is finished"):
+        keep("tiny", tmp_path, partial=True)
+    before = tmp_path / "results" / "tiny" / "probe" / "random-s0"
+    write_record(example_record(kind="probe", row="Random"), before)
+    folder = tmp_path / "book" / "results" / "tiny" / "finetune" / "random-s0"
+    write_record(example_record(kind="finetune", row="Random"), folder)
+    assert keep("tiny", tmp_path, partial=True) == 1
+    assert (before / "record.json").is_file()
+    assert (tmp_path / "results" / "tiny" / "finetune" / "random-s0" / "record.json").is_file()
