@@ -210,7 +210,7 @@ class TrainingConfig(ChildConfig):
     """What trains a network in steps."""
 
     compile: bool = Field(
-        False, description="compile the networks first (torch.compile): minutes once, for long runs on a GPU"
+        False, description="compile the networks first (torch.compile), for long runs on a GPU"
     )
     gpus: int = Field(
         1, ge=1, description="processes that share every batch, each on a GPU of its own (or all on the CPU)"

@@ -92,6 +92,7 @@ class _Direct:
         # Of other machines; what this one has made tells more.
         self.before = [record for _, record in collect(root / "results").runs]
         self.here = [record for _, record in collect(self.folder).runs]
+        self.estimates: dict[tuple[bool, str], float | None] = {}  # (from here, identity) -> seconds
         self.began, self.budget = time.monotonic(), budget
 
     @property
@@ -164,6 +165,7 @@ class _Direct:
                 self.outcome.made.append(run)
                 self.unready.discard(key)
                 self.here.append(read_record(folder))
+                self.estimates = {key: told for key, told in self.estimates.items() if not key[0]}
             else:
                 self.outcome.failed.append(run)
                 bar.write(f"failed: {folder}: {last_words(folder / 'log.txt')}", file=sys.stderr)
@@ -181,9 +183,12 @@ class _Direct:
 
     def _seconds(self, run: Run) -> float | None:
         config = self.configs[run.kind, run.name]
-        for records in (self.here, self.before):
-            alike: list[Record] = [record for record in records if record.kind == run.kind]
-            if (seconds := costs.seconds(config, alike)) is not None:
+        identity = config.model_copy(update={"seed": 0}).identity()  # seeds cost the same
+        for from_here, records in ((True, self.here), (False, self.before)):
+            if (from_here, identity) not in self.estimates:
+                alike: list[Record] = [record for record in records if record.kind == run.kind]
+                self.estimates[from_here, identity] = costs.seconds(config, alike)
+            if (seconds := self.estimates[from_here, identity]) is not None:
                 return seconds + costs.START_SECONDS
         return None
 

@@ -207,7 +207,7 @@ class _Looker:
         if place is None:
             said = last_words(folders["live"] / "log.txt")
             reasons = [f"waits for {parent.called}"] if parent and parent.state not in READY else []
-            if said is not None and "Error" in said:
+            if said is not None and is_error(said):
                 return Experiment(run.kind, run.name, "failed", "live", [said], self._cost(run))
             if said is not None:
                 reasons = ["runs now, or was interrupted"]
@@ -258,6 +258,11 @@ def _lineage(record: Record, parent: Experiment | None) -> list[str]:
     if parent.run_id not in record.parents:
         return [f"its {parent.called} is another run now ({parent.run_id})"]
     return []
+
+
+def is_error(line: str) -> bool:
+    """Whether a log's line is an error's: a notebook's traceback, or what the command line says."""
+    return "Error" in line or line.startswith("error: ")
 
 
 def last_words(log: Path) -> str | None:

@@ -148,6 +148,24 @@ def test_an_interrupt_ends_all_processes(
     assert all(process.poll() is not None for process in begun)
 
 
+def test_what_runs_take_is_worked_out_once_until_one_of_them_ends(
+    grid: Grid, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def seconds(config: Any, records: Any) -> float | None:
+        asked.append(config.identity())
+        return None
+
+    monkeypatch.setattr(direct.costs, "seconds", seconds)
+    runner = direct._Direct(grid, checkout, 1, None, "auto")
+    asked.clear()  # the status of all runs asks too
+    for _ in range(3):
+        assert {runner._seconds(run) for run in grid.runs} == {None}
+    kinds = {config.model_copy(update={"seed": 0}).identity() for config in runner.configs.values()}
+    assert len(asked) == 2 * len(kinds)  # from what was made here, and from committed records
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("25m", 1500), ("1h30m", 5400), ("0.5h", 1800)])
 def test_budgets(text: str, seconds: float) -> None:
     assert read_seconds(text) == seconds

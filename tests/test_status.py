@@ -14,7 +14,7 @@ from cvsa.grid import load_grid
 from cvsa.provenance import commit
 from cvsa.records import Record, read_record, write_record
 from cvsa.records.schema import Imported
-from cvsa.status import Experiment, expected_configs, status
+from cvsa.status import Experiment, expected_configs, is_error, status
 
 GRID = """
 tiny:
@@ -127,6 +127,7 @@ def test_missing_failed_and_unfinished(checkout: Path) -> None:
     (checkout / LIVE / "probe" / "byol-s0" / "record.json").unlink()
     failed = find(checkout, "pretrain", "byol-s0")
     assert (failed.state, failed.reasons) == ("failed", ["CVSAError: lr must be positive"])
+    assert is_error("error: lr must be positive") and not is_error("BYOL: 10%, terror: 3")
     waiting = find(checkout, "probe", "byol-s0")
     assert (waiting.state, waiting.reasons) == ("missing", ["waits for pre-training byol-s0"])
     assert failed.seconds is not None and failed.seconds > 8

@@ -39,8 +39,8 @@ def fit(
 
     Where several processes share the run (`cvsa.methods.world`), each draws the same images and the same
     random numbers and makes the whole batch before it takes its rows, so that a run does not depend on how
-    many there are. What that costs: views, a few per cent of a GPU's step, are made N times over. The first
-    writes, and any number may resume what another number began.
+    many there are. What that costs: views are made N times over. The first writes, and any number may resume
+    what another number began.
 
     Args:
         module: a :class:`cvsa.training.step.Trainable` network on the run's device.
