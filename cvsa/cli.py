@@ -90,7 +90,7 @@ def presets() -> None:
     from cvsa.config import PRESETS
 
     for name, preset in PRESETS.items():
-        click.echo(f"{name:<12} {preset['about']}")
+        click.echo(f"{name:<15} {preset['about']}")
 
 
 @main.command()
@@ -106,9 +106,8 @@ def presets() -> None:
 @click.option("--dry-run", is_flag=True, help="Only list what would run.")
 @click.option(
     "--report/--no-report",
-    default=True,
-    show_default=True,
-    help="Draw the book's tables and figures at the end.",
+    default=None,
+    help="Draw the book's tables and figures at the end.  [default: for tiny, which the book needs]",
 )
 @click.option(
     "--notebooks/--no-notebooks",
@@ -122,12 +121,12 @@ def reproduce(
     preset: str,
     jobs: int | None,
     dry_run: bool,
-    report: bool,
+    report: bool | None,
     notebooks: bool,
     budget: str | None,
     device: str,
 ) -> None:
-    """Run every experiment of a preset that is missing or has changed, then draw the report.
+    """Run every experiment of a preset and its parts that is missing or has changed, then draw the report.
 
     Interrupt it at any time: the same command goes on where it stopped.
     """
@@ -225,10 +224,11 @@ main.add_command(data)
 @click.option("--preset", required=True, help="Preset whose finished runs are kept, see `cvsa presets`.")
 @click.option("--partial", is_flag=True, help="Those that are finished; what was kept of others stays.")
 def keep(preset: str, partial: bool) -> None:
-    """Copy a preset's records (no weights) to results/, to be committed."""
+    """Copy the records of a preset and its parts (no weights) to results/, to be committed."""
     from cvsa.report.keep import keep as run
 
-    click.echo(f"Kept {run(preset, Path.cwd(), partial)} runs in results/{preset}.")
+    for name, count in run(preset, Path.cwd(), partial).items():
+        click.echo(f"Kept {count} runs in results/{name}.")
 
 
 @main.command()
@@ -261,7 +261,7 @@ def doctor(seconds: float, no_probe: bool, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON, the reasons in full.")
 def status(preset: str, only: tuple[str, ...], as_json: bool) -> None:
-    """Say which experiments of a preset are there and still hold, and what the rest will take.
+    """Say which experiments of a preset and its parts are there and still hold, and what the rest will take.
 
     \b
       fresh     made by today's configuration and code
@@ -271,14 +271,10 @@ def status(preset: str, only: tuple[str, ...], as_json: bool) -> None:
       failed    was started and ended in an error
       missing   was not made, or is not finished
     """
-    from cvsa.status import status as look
+    from cvsa.status import status_json, status_lines
 
-    told = look(preset, Path())
-    if as_json:
-        click.echo(told.to_json())
-    else:
-        for line in told.lines(only):
-            click.echo(line)
+    for line in [status_json(preset, Path())] if as_json else status_lines(preset, Path(), only):
+        click.echo(line)
 
 
 @main.command()
@@ -291,7 +287,7 @@ def status(preset: str, only: tuple[str, ...], as_json: bool) -> None:
 def compare(first: Path, second: Path, out: Path | None, metrics: tuple[str, ...]) -> None:
     """Compare two runs, or two sets of runs: configuration, code, results. Differences are B - A.
 
-    A and B are folders: of one run each, or of many each, such as results/long and book/results/tiny.
+    A and B are folders: of one run each, or of many each, such as results/pilot and book/results/pilot.
     """
     from cvsa.report.compare import run_comparison
 

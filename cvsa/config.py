@@ -390,7 +390,8 @@ class EvaluateConfig(LabelledConfig):
 
 Config = TypeVar("Config", bound=RunConfig)
 
-# A preset holds, per kind, what differs from the fields' defaults. "extends" names the preset it starts from.
+# A preset holds, per kind, what differs from the fields' defaults. "extends" names the preset it starts from,
+# "stands_for" the one whose rows it runs at a smaller size.
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "about": "SynthBirds at 48 px and a slim ResNet: the whole book in minutes on 2 CPU cores",
@@ -414,13 +415,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe": {},
         "evaluate": {"images": 300},
     },
-    "long": {
-        "about": "the tiny preset trained longer: made once, committed as records",
-        "extends": "tiny",
-        "pretrain": {"epochs": 100},
-    },
     "sweep": {
-        "about": "chooses the learning rate of every base for tiny and long, on birds no table sees",
+        "about": "chooses the learning rate of every base for tiny, on birds no table sees",
         "extends": "tiny",
         "all": {"data_seed": 0},
     },
@@ -436,10 +432,51 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "what contrastive learning sees as shortcut, crops and length change: made once, committed",
         "extends": "tiny",
     },
-    "small_cpu": {
-        "about": "the main rows on 4,000 birds of 50 classes: hours on two cores; made once, committed",
+    # For one GPU. Rates are the slim network's until `small_sweep` has chosen its own. [O]
+    "small": {
+        "about": "ResNet-18 at 128 px on 10,000 birds of 100 classes, and its parts: for one GPU",
         "extends": "tiny",
-        "all": {"num_classes": 50, "train_images": 4000, "val_images": 500, "test_images": 2000},
+        "all": {
+            "backbone": "resnet18", "image_size": 128, "bank_size": 160, "num_classes": 100,
+            "train_images": 10_000, "val_images": 1000, "test_images": 4000,
+        },
+        "pretrain": {
+            "epochs": 60, "batch_size": 100, "warmup_epochs": 3, "align_dim": 128, "queue_size": 4096,
+        },
+        "finetune": {"epochs": 30},
+        "evaluate": {"images": 1000},
+    },
+    "small_butterfly": {
+        "about": "part of small: 100 butterflies and moths at 128 px, first stage on groceries",
+        "extends": "small",
+        "all": {
+            "dataset": "folder", "root": "$CVSA_DATA/butterfly100", "split_file": "alt_split.csv",
+            "saliency": "predicted", "bank_size": 128,
+        },
+        "stage1": {"dataset": "folder", "root": "$CVSA_DATA/grocery81"},
+    },
+    "small_grocery": {
+        "about": "part of small: photographs of groceries, often without a single object",
+        "extends": "small",
+        "all": {"dataset": "folder", "root": "$CVSA_DATA/grocery81", "bank_size": 144},
+        "pretrain": {"queue_size": 1024},
+    },
+    "small_resnet50": {
+        "about": "part of small: its main rows with a ResNet-50",
+        "extends": "small",
+        "all": {"backbone": "resnet50"},
+    },
+    "small_sweep": {
+        "about": "chooses the learning rate of every base for small, on birds no table sees",
+        "extends": "small",
+        "all": {"data_seed": 0},
+        "pretrain": {"epochs": 20},
+    },
+    "small_cpu": {
+        "about": "stands for small without a GPU: 4,000 birds of 50 classes, hours on two cores",
+        "stands_for": "small",
+        "extends": "tiny",
+        "all": {"num_classes": 50, "train_images": 4000, "test_images": 2000},
         "pretrain": {"epochs": 30},
     },
     "pets3": {

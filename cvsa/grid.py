@@ -6,7 +6,7 @@ Every node is one papermill command: a notebook, its parameters, the folder its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Run:
         parameters: what is given to the notebook, apart from out and the run it starts from.
         parent: name of the run it starts from, or None.
         parent_kind: of that run: "pretrain", or "finetune" for an evaluation that looks at its classifier.
+        wave: the less, the sooner it is made, of this preset and of its parts.
     """
 
     kind: str
@@ -42,6 +43,12 @@ class Run:
     parameters: dict[str, Any]
     parent: str | None = None
     parent_kind: str = "pretrain"
+    wave: int = 1
+
+    @property
+    def preset(self) -> str:
+        """The preset it belongs to."""
+        return str(self.parameters["preset"])
 
     @cached_property
     def config(self) -> RunConfig:
@@ -58,6 +65,7 @@ class Ablation:
         values: what it takes; the preset's own value shares the runs of a table that has them.
         rows, seeds: of the runs.
         evaluate: the evaluations each run gets.
+        wave: of its runs.
     """
 
     vary: str
@@ -65,6 +73,7 @@ class Ablation:
     rows: list[str]
     seeds: list[int]
     evaluate: list[str]
+    wave: int = 1
 
 
 @dataclass
@@ -74,21 +83,27 @@ class Grid:
     Attributes:
         tables: table of the catalogue -> its lines (stage-1 row, stage-2 row) that this preset runs.
         ablations: name -> what varies.
+        runs: by their waves.
+        parts: presets that are made together with this one: the same rows on other images, another network.
     """
 
     preset: str
     tables: dict[str, list[Line]] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
 
     def find(self, kind: str, name: str) -> Run:
         """The run of that kind and name."""
         return next(run for run in self.runs if (run.kind, run.name) == (kind, name))
 
     def add(self, run: Run) -> None:
-        """Add a run unless it is there already: lines of tables share what they start from."""
-        if not any((known.kind, known.name) == (run.kind, run.name) for known in self.runs):
-            self.runs.append(run)
+        """Add a run, or let the one that is there come as early: lines share what they start from."""
+        for place, known in enumerate(self.runs):
+            if (known.kind, known.name) == (run.kind, run.name):
+                self.runs[place] = replace(known, wave=min(known.wave, run.wave))
+                return
+        self.runs.append(run)
 
 
 def load_grid(path: Path, preset: str) -> Grid:
@@ -102,23 +117,34 @@ def load_grid(path: Path, preset: str) -> Grid:
     presets = yaml.load(path.read_text(), Loader=LOADER)
     if preset not in presets:
         raise CVSAError(f"Preset {preset!r} has no experiments in {path}. There are: {', '.join(presets)}.")
-    entry, known = presets[preset], (*EVALUATIONS, "ablations")
+    entry, known = presets[preset], (*EVALUATIONS, "ablations", "parts")
     if unknown := [name for name in entry if name not in known]:
         raise CVSAError(
             f"Preset {preset!r} in {path}: unknown part {unknown[0]!r}; there are {', '.join(known)}."
         )
-    grid = Grid(preset)
+    grid = Grid(preset, parts=entry.get("parts", []))
     for table, evaluations in EVALUATIONS.items():
         for block in entry.get(table, []):
             lines = [_line(table, name) for name in block["rows"]]
             grid.tables.setdefault(table, []).extend(lines)
             for seed in block["seeds"]:
                 for line in lines:
-                    _add_line(grid, line, seed, block.get("evaluate", evaluations))
+                    _add_line(grid, line, seed, block.get("evaluate", evaluations), block.get("wave", 1))
     for name, given in entry.get("ablations", {}).items():
         grid.ablations[name] = Ablation(**given)
         _add_ablation(grid, grid.ablations[name])
+    grid.runs.sort(key=lambda run: run.wave)  # stable: within a wave as they were added
     return grid
+
+
+def load_grids(path: Path, preset: str) -> list[Grid]:
+    """A preset's experiments and those of its parts.
+
+    Raises:
+        CVSAError: see :func:`load_grid`.
+    """
+    grid = load_grid(path, preset)
+    return [grid, *(load_grid(path, part) for part in grid.parts)]
 
 
 def _line(table: str, name: str) -> Line:
@@ -143,7 +169,7 @@ def varied_name(name: str, vary: str, value: Any) -> str:
     return f"{name}-{vary}-{value.replace(':', '-')}" if isinstance(value, str) else f"{name}-{vary}{value}"
 
 
-def _add_line(grid: Grid, line: Line, seed: int, evaluations: Sequence[str]) -> None:
+def _add_line(grid: Grid, line: Line, seed: int, evaluations: Sequence[str], wave: int) -> None:
     stage1, stage2 = line
     shared = {"preset": grid.preset, "seed": seed}
     parent = None
@@ -153,20 +179,21 @@ def _add_line(grid: Grid, line: Line, seed: int, evaluations: Sequence[str]) -> 
     ):
         if row is not None and find_row(row)[1].base != "none":
             given = {"row": row, **shared, **({"stage": 1} if stage == 1 else {})}
-            grid.add(Run("pretrain", name, given, parent))
+            grid.add(Run("pretrain", name, given, parent, wave=wave))
             parent = name
-    _add_evaluations(grid, line_name(line, seed), {"row": stage2 or stage1, **shared}, parent, evaluations)
+    given = {"row": stage2 or stage1, **shared}
+    _add_evaluations(grid, line_name(line, seed), given, parent, evaluations, wave)
 
 
 def _add_evaluations(
-    grid: Grid, name: str, given: dict[str, Any], parent: str | None, evaluations: Sequence[str]
+    grid: Grid, name: str, given: dict[str, Any], parent: str | None, evaluations: Sequence[str], wave: int
 ) -> None:
     """Evaluations of one network; one that looks at a classifier takes that of the fine-tuning beside it."""
     for kind in evaluations:
         if kind == "evaluate" and "finetune" in evaluations:
-            grid.add(Run(kind, name, given, name, parent_kind="finetune"))
+            grid.add(Run(kind, name, given, name, "finetune", wave))
         else:
-            grid.add(Run(kind, name, given, parent))
+            grid.add(Run(kind, name, given, parent, wave=wave))
 
 
 def _add_ablation(grid: Grid, ablation: Ablation) -> None:
@@ -181,8 +208,8 @@ def _add_ablation(grid: Grid, ablation: Ablation) -> None:
                 in_a_table = any((run.kind, run.name) == ("pretrain", name) for run in grid.runs)
                 if not in_a_table or value != getattr(resolve(PretrainConfig, **given), ablation.vary):
                     name, varied = varied_name(name, ablation.vary, value), {ablation.vary: value}
-                grid.add(Run("pretrain", name, given | varied))
-                _add_evaluations(grid, name, given, name, ablation.evaluate)
+                grid.add(Run("pretrain", name, given | varied, wave=ablation.wave))
+                _add_evaluations(grid, name, given, name, ablation.evaluate, ablation.wave)
 
 
 def _vary_evaluations(grid: Grid, ablation: Ablation) -> None:
@@ -204,4 +231,4 @@ def _vary_evaluations(grid: Grid, ablation: Ablation) -> None:
                             varied_name(name, ablation.vary, value),
                         )
                         start = name if usual.parent_kind == "finetune" else parent
-                        grid.add(Run(kind, varied, given, start, usual.parent_kind))
+                        grid.add(Run(kind, varied, given, start, usual.parent_kind, ablation.wave))

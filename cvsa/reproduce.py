@@ -16,29 +16,50 @@ from tqdm import tqdm
 
 from cvsa.costs import estimate
 from cvsa.errors import CVSAError
-from cvsa.grid import Run, load_grid
+from cvsa.grid import Grid, Run, load_grids
 from cvsa.limits import cores
 from cvsa.records import DAMAGED, RECORD, read_record
 
+LIVE_ABLATION = "labels"
+"""The ablation that a preset has if the book can be drawn from its live runs."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
-def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool) -> int:
-    """Bring every run of a preset up to date.
+
+def results_of(preset: str, root: Path = Path()) -> Path:
+    """Where the live runs of a preset are."""
+    return root / "book" / "results" / preset
+
+
+def reproduce(preset: str, *, jobs: int | None, dry_run: bool, report: bool | None) -> int:
+    """Bring every run of a preset up to date, then those of its parts.
 
     Args:
         preset: a preset with an entry in ``workflow/grid.yaml``.
         jobs: runs at a time; None means all cores it may use.
         dry_run: only list what would run.
-        report: draw the book's tables and figures afterwards.
+        report: draw the book's tables and figures afterwards; None: where the book can be drawn
+            from this preset.
 
     Returns:
-        Snakemake's exit status.
+        Snakemake's exit status, the first that is not 0.
 
     Raises:
         CVSAError: not inside a checkout; unknown preset; another reproduction runs in this checkout.
     """
-    grid = load_grid(Path("workflow/grid.yaml"), preset)
-    jobs = jobs or cores()
-    results = Path("book/results") / preset
+    grids = load_grids(Path("workflow/grid.yaml"), preset)
+    report = LIVE_ABLATION in grids[0].ablations if report is None else report
+    ended = 0
+    for grid in grids:
+        status = _reproduce(grid, jobs or cores(), dry_run, report and grid is grids[0])
+        ended = ended or status
+        if status == INTERRUPTED:
+            break
+    return ended
+
+
+def _reproduce(grid: Grid, jobs: int, dry_run: bool, report: bool) -> int:
+    preset, results = grid.preset, results_of(grid.preset)
     results.mkdir(parents=True, exist_ok=True)
     # Jobs find this environment's papermill and cvsa first, and use one thread each: two would only spin.
     environment = {
@@ -123,7 +144,7 @@ def _follow(process: subprocess.Popen[bytes], log: Path) -> int:
             bar.write(
                 "Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr
             )
-            return 130
+            return INTERRUPTED
 
 
 def steps_done(log: str) -> tuple[int, int]:

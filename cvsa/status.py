@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cvsa import costs
-from cvsa.config import WHERE, DataConfig, RunConfig, resolve
+from cvsa.config import PRESETS, WHERE, DataConfig, RunConfig, resolve
 from cvsa.duration import duration
 from cvsa.errors import CVSAError
 from cvsa.freshness import freshness
-from cvsa.grid import MODELS, Grid, Run, load_grid
+from cvsa.grid import MODELS, Grid, Run, load_grid, load_grids
 from cvsa.records import RECORD, Record, collect, config_of, read_record
 
 STATES = {
@@ -122,11 +122,11 @@ class Status:
         )
         return Counter(own).most_common(6)
 
-    def to_json(self) -> str:
+    def told(self) -> dict[str, Any]:
         """All of it for programs, the reasons in full."""
         told: dict[str, Any] = {"preset": self.preset, "states": self.counts}
         told |= {"seconds_left": round(self.seconds_left, 1)}
-        return json.dumps(told | {"experiments": [asdict(one) for one in self.experiments]}, indent=1)
+        return told | {"experiments": [asdict(one) for one in self.experiments]}
 
 
 def status(preset: str, root: Path) -> Status:
@@ -145,6 +145,36 @@ def status(preset: str, root: Path) -> Status:
     grid = load_grid(root / "workflow" / "grid.yaml", preset)
     looker = _Looker(grid, root)
     return Status(preset, [looker.look(run) for run in grid.runs])
+
+
+def status_lines(preset: str, root: Path, only: Iterable[str] = ()) -> list[str]:
+    """What ``cvsa status`` prints: the preset, its parts, and the headline of what stands for it elsewhere.
+
+    Raises:
+        CVSAError: see :func:`status`; an unknown state.
+    """
+    only = list(only)
+    lines: list[str] = []
+    for name in _with_parts(preset, root):
+        lines += [*([""] if lines else []), *status(name, root).lines(only)]
+    for name, given in PRESETS.items():
+        if given.get("stands_for") == preset:
+            lines += ["", f"{name} {given['about']}.", status(name, root).headline()]
+    return lines
+
+
+def status_json(preset: str, root: Path) -> str:
+    """The same for programs: :meth:`Status.told` of the preset, with those of its parts as ``parts``.
+
+    Raises:
+        CVSAError: see :func:`status`.
+    """
+    first, *parts = (status(name, root).told() for name in _with_parts(preset, root))
+    return json.dumps(first | {"parts": parts}, indent=1)
+
+
+def _with_parts(preset: str, root: Path) -> list[str]:
+    return [grid.preset for grid in load_grids(root / "workflow" / "grid.yaml", preset)]
 
 
 def expected_configs(grid: Grid) -> dict[tuple[str, str], RunConfig]:

@@ -77,10 +77,32 @@ def test_the_rates_of_the_small_presets_are_those_the_sweep_chose() -> None:
             assert resolve(PretrainConfig, row=name).lr == chosen[row.base], name
 
 
-def test_long_is_tiny_with_more_epochs() -> None:
-    tiny, long = (resolve(PretrainConfig, preset=name).model_dump() for name in ("tiny", "long"))
-    assert {key for key in tiny if tiny[key] != long[key]} == {"preset", "epochs"}
-    assert long["epochs"] > tiny["epochs"]
+SIZES = {"num_classes", "train_images", "test_images", "epochs"}
+IMAGES = {"dataset", "root", "split_file", "saliency", "bank_size"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "other", "fields"),
+    [
+        ("small_cpu", "tiny", SIZES),
+        ("small_butterfly", "small", IMAGES),
+        ("small_grocery", "small", IMAGES - {"split_file", "saliency"} | {"queue_size"}),
+        ("small_resnet50", "small", {"backbone"}),
+        ("small_sweep", "small", {"data_seed", "epochs"}),
+    ],
+)
+@pytest.mark.parametrize("row", ["BYOL+CVSA", "MoCo.v2"])
+def test_presets_of_one_family_share_the_recipe(preset: str, other: str, fields: set[str], row: str) -> None:
+    one, two = (resolve(PretrainConfig, preset=name, row=row).model_dump() for name in (preset, other))
+    assert {key for key in one if one[key] != two[key]} == {"preset", *fields}
+
+
+@pytest.mark.parametrize(("preset", "images"), [("small", "synthscenes"), ("small_butterfly", "folder")])
+def test_the_first_stage_of_small_is_on_generic_images(preset: str, images: str) -> None:
+    first = resolve(PretrainConfig, preset=preset, row="BYOL", stage=1)
+    second = resolve(PretrainConfig, preset=preset, row="BYOL")
+    assert first.dataset == images and (first.dataset, first.root) != (second.dataset, second.root)
+    assert (first.split_file, first.image_size) == (None, second.image_size)
 
 
 def test_aliases_name_rows() -> None:

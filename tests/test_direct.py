@@ -17,10 +17,10 @@ from tests_support import SMALL
 
 from cvsa import direct
 from cvsa.config import FinetuneConfig, PretrainConfig, resolve
-from cvsa.direct import INTERRUPTED, SPENT, reproduce_directly, run_directly, summary, to_make
+from cvsa.direct import SPENT, STOPPED, reproduce_directly, run_directly, summary, to_make
 from cvsa.duration import read_seconds
 from cvsa.errors import CVSAError
-from cvsa.grid import Grid, Run, load_grid
+from cvsa.grid import Grid, Run, load_grid, load_grids
 from cvsa.records import Record, read_record
 from cvsa.single import read_parameters, single
 
@@ -56,7 +56,7 @@ class Script:
 
     def start(self, runner: Any, run: Run) -> subprocess.Popen[bytes]:
         self.begun.append(name(run))
-        folder = runner.folder / run.kind / run.name
+        folder = runner.folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         failing = name(run) in self.fails
         (folder / "log.txt").write_text("CVSAError: no such thing\n" if failing else "")
@@ -81,24 +81,59 @@ def test_runs_come_in_the_grids_order_each_after_what_it_starts_from(
     grid: Grid, checkout: Path, scripted: Callable[..., Script]
 ) -> None:
     script = scripted()
-    outcome = run_directly(grid, checkout, jobs=1)
+    outcome = run_directly([grid], checkout, jobs=1)
     assert script.begun == [name(run) for run in grid.runs] == [name(run) for run in outcome.made]
     assert (
         not outcome.failed and not outcome.left and summary(outcome) == ["10 run(s) made, 0 failed, 0 left."]
     )
     scripted(seconds={"pretrain byol-s0": 0.5})
-    beside = run_directly(grid, checkout, jobs=3)
+    beside = run_directly([grid], checkout, jobs=3)
     order = [name(run) for run in beside.made]
     assert (
         order.index("finetune byol-s0") > order.index("pretrain byol-s0") > order.index("pretrain byol-ss-s0")
     )
 
 
+def test_a_preset_and_its_parts_are_made_wave_by_wave(
+    checkout: Path, scripted: Callable[..., Script], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkout / "workflow" / "grid.yaml"
+    path.write_text(
+        """
+small:
+  parts: [small_resnet50]
+  second_stage_only:
+    - {rows: [BYOL+DiLo], seeds: [0], evaluate: [], wave: 3}
+    - {rows: [BYOL], seeds: [0, 1], evaluate: []}
+  ablations:
+    scale: {vary: swap_scale, values: [0.2, 0.5], rows: [BYOL+SS], seeds: [0], evaluate: [finetune], wave: 4}
+small_resnet50:
+  second_stage_only:
+    - {rows: [BYOL, BYOL+SS], seeds: [0], evaluate: [finetune], wave: 2}
+"""
+    )
+    grids = load_grids(path, "small")
+    script = scripted()
+    outcome = run_directly(grids, checkout, jobs=1)
+    told = [(run.preset, name(run)) for run in outcome.made]
+    assert [each for _, each in told] == script.begun
+    assert told[:2] == [("small", "pretrain byol-s0"), ("small", "pretrain byol-s1")]
+    assert {preset for preset, _ in told[2:6]} == {"small_resnet50"}
+    assert told[6] == ("small", "pretrain byol-dilo-s0")
+    assert told[7:] == [
+        ("small", f"{kind} byol-ss-s0-swap_scale{scale}") for scale in (0.2, 0.5)
+        for kind in ("pretrain", "finetune")
+    ]  # fmt: skip
+    given: dict[str, Any] = {"jobs": None, "budget": None, "device": "cpu", "dry_run": True}
+    reproduce_directly("small", checkout, **given)
+    assert capsys.readouterr().out.splitlines()[2].split() == ["small_resnet50", "pretrain", "byol-s0"]
+
+
 def test_what_starts_from_a_failed_run_is_left(
     grid: Grid, checkout: Path, scripted: Callable[..., Script], capsys: pytest.CaptureFixture[str]
 ) -> None:
     scripted(fails=("pretrain byol-s0",))
-    outcome = run_directly(grid, checkout, jobs=2)
+    outcome = run_directly([grid], checkout, jobs=2)
     assert [name(run) for run in outcome.failed] == ["pretrain byol-s0"]
     assert [name(run) for run in outcome.left] == ["finetune byol-s0"] and len(outcome.made) == 8
     assert "byol-s0: CVSAError: no such thing" in capsys.readouterr().err
@@ -108,10 +143,10 @@ def test_a_budget_begins_only_what_will_end_within_it(
     grid: Grid, checkout: Path, scripted: Callable[..., Script]
 ) -> None:
     script = scripted(cost=100.0)
-    outcome = run_directly(grid, checkout, jobs=1, budget=50.0)
+    outcome = run_directly([grid], checkout, jobs=1, budget=50.0)
     assert not script.begun and len(outcome.left) == 10
     assert "would not have ended within the budget" in summary(outcome)[1]
-    assert len(run_directly(grid, checkout, jobs=1, budget=500.0).made) == 10
+    assert len(run_directly([grid], checkout, jobs=1, budget=500.0).made) == 10
 
 
 def test_what_still_runs_when_the_budget_is_spent_is_told_to_stop(
@@ -119,7 +154,7 @@ def test_what_still_runs_when_the_budget_is_spent_is_told_to_stop(
 ) -> None:
     scripted(seconds={"pretrain byol-s0": 60.0})
     began = time.monotonic()
-    outcome = run_directly(grid, checkout, jobs=1, budget=2.0)
+    outcome = run_directly([grid], checkout, jobs=1, budget=2.0)
     assert outcome.stopped == SPENT and time.monotonic() - began < 20
     assert [name(run) for run in outcome.left][0] == "pretrain byol-s0"
     assert "goes on from its checkpoint" in summary(outcome)[1]
@@ -143,8 +178,8 @@ def test_an_interrupt_ends_all_processes(
 
     monkeypatch.setattr(direct._Direct, "_process", remembered)
     monkeypatch.setattr(direct._Direct, "_show", interrupted)
-    outcome = run_directly(grid, checkout, jobs=2)
-    assert outcome.stopped == INTERRUPTED and len(begun) == 2
+    outcome = run_directly([grid], checkout, jobs=2)
+    assert outcome.stopped == STOPPED and len(begun) == 2
     assert all(process.poll() is not None for process in begun)
 
 
@@ -158,7 +193,7 @@ def test_what_runs_take_is_worked_out_once_until_one_of_them_ends(
         return None
 
     monkeypatch.setattr(direct.costs, "seconds", seconds)
-    runner = direct._Direct(grid, checkout, 1, None, "auto")
+    runner = direct._Direct([grid], checkout, 1, None, "auto")
     asked.clear()  # the status of all runs asks too
     for _ in range(3):
         assert {runner._seconds(run) for run in grid.runs} == {None}
@@ -252,6 +287,6 @@ def test_committed_runs_are_not_made_again_unless_something_starts_from_them(
         return lambda preset, root: type("Status", (), {"experiments": experiments})()
 
     monkeypatch.setattr(direct, "status", known())
-    assert to_make(grid, checkout) == []
+    assert to_make([grid], checkout) == []
     monkeypatch.setattr(direct, "status", known("finetune byol-s1"))
-    assert [name(run) for run in to_make(grid, checkout)] == ["pretrain byol-s1", "finetune byol-s1"]
+    assert [name(run) for run in to_make([grid], checkout)] == ["pretrain byol-s1", "finetune byol-s1"]

@@ -197,3 +197,11 @@ def test_the_package_is_installed_with_its_data() -> None:
 
 def test_published_files_are_small() -> None:
     assert not [str(f.relative_to(ROOT)) for f in public_files() if f.stat().st_size > 2 * 2**20]
+
+
+def test_the_wheels_for_a_machine_without_network_are_all_it_lacks() -> None:
+    text = (ROOT / "book" / "running.md").read_text()
+    asked = re.findall(r"pip (?:download|install) .*(?:3\.12|wheels) (click .*?) +#", text)
+    there = {"torch", "torchvision", "timm", "pandas"} | {"numpy", "pillow"}  # the first four bring these
+    needed = {Requirement(each).name for each in PROJECT["project"]["dependencies"]}
+    assert len(asked) == 2 and all(set(each.split()) == needed - there for each in asked)

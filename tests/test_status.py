@@ -14,7 +14,7 @@ from cvsa.grid import load_grid
 from cvsa.provenance import commit
 from cvsa.records import Record, read_record, write_record
 from cvsa.records.schema import Imported
-from cvsa.status import Experiment, expected_configs, is_error, status
+from cvsa.status import Experiment, expected_configs, is_error, status, status_json, status_lines
 
 GRID = """
 tiny:
@@ -174,12 +174,27 @@ def test_text_fits_and_json_is_whole(checkout: Path) -> None:
     assert any(line.endswith("…") for line in told.lines())
     stale = told.lines(["stale"])
     assert all(line.startswith("stale") for line in stale[stale.index("") + 2 :])
-    data = json.loads(told.to_json())
+    data = json.loads(status_json("tiny", checkout))
     assert data["states"] == told.counts
     entry = next(one for one in data["experiments"] if one["name"] == "byol-s0" and one["kind"] == "pretrain")
     assert len(entry["reasons"]) == len(long)
     with pytest.raises(CVSAError, match="Unknown state 'old'. States: fresh"):
         told.lines(["old"])
+
+
+def test_parts_are_told_with_their_preset_and_what_stands_for_it(tmp_path: Path) -> None:
+    (tmp_path / "workflow").mkdir()
+    block = "second_stage_only: [{rows: [Random], seeds: [0], evaluate: [finetune]}]"
+    (tmp_path / "workflow" / "grid.yaml").write_text(
+        f"small: {{parts: [small_resnet50], {block}}}\nsmall_resnet50: {{{block}}}\nsmall_cpu: {{{block}}}\n"
+    )
+    told = status_lines("small", tmp_path, ["missing"])
+    heads = [line for line in told if line.startswith("Preset ")]
+    assert [head.split()[1] for head in heads] == ["small:", "small_resnet50:", "small_cpu:"]
+    assert sum("random-s0" in line for line in told) == 2 and "stands for small" in told[-2]
+    data = json.loads(status_json("small", tmp_path))
+    assert (data["preset"], [part["preset"] for part in data["parts"]]) == ("small", ["small_resnet50"])
+    assert not json.loads(status_json("small_cpu", tmp_path))["parts"]
 
 
 def test_an_unknown_preset_is_one_line(checkout: Path, tmp_path: Path) -> None:

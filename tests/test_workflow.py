@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from tests_support import example_record
 
 from cvsa.config import PRESETS, PretrainConfig, resolve
 from cvsa.costs import START_SECONDS, estimate, passes, table_lines
 from cvsa.errors import CVSAError
-from cvsa.grid import Run, line_name, load_grid
+from cvsa.grid import Run, line_name, load_grid, load_grids
 from cvsa.methods.catalogue import TABLES
 from cvsa.records import write_record
 from cvsa.reproduce import _explain, steps_done
@@ -23,9 +24,7 @@ ROOT = Path(__file__).parents[1]
 GRID = ROOT / "workflow" / "grid.yaml"
 
 
-@pytest.mark.parametrize(
-    "preset", ["tiny", "long", "pets3", "butterfly100", "sweep", "saliency", "pilot", "ablations"]
-)
+@pytest.mark.parametrize("preset", list(yaml.safe_load(GRID.read_text())))
 def test_every_run_of_the_grid_has_a_valid_configuration(preset: str) -> None:
     grid = load_grid(GRID, preset)
     assert preset in PRESETS
@@ -108,6 +107,9 @@ def test_unknown_rows_and_presets_are_refused(tmp_path: Path) -> None:
         load_grid(path, "tiny")
     with pytest.raises(CVSAError, match="no experiments"):
         load_grid(path, "small")
+    path.write_text("tiny: {parts: [small]}")
+    with pytest.raises(CVSAError, match="'small' has no experiments"):
+        load_grids(path, "tiny")
     path.write_text("tiny: {rows: [BYOL], seeds: [0]}")
     with pytest.raises(CVSAError, match="unknown part 'rows'; there are second_stage_only, dual_stage"):
         load_grid(path, "tiny")

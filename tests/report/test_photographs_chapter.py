@@ -101,7 +101,7 @@ def records(folder: Path, dataset: str = "folder", seeds: tuple[int, ...] = (0,)
 
 
 def test_every_preset_of_photographs_is_found_by_its_records(tmp_path: Path) -> None:
-    for name, dataset in (("long", "synthbirds"), ("b", "folder"), ("a", "cub200")):
+    for name, dataset in (("birds", "synthbirds"), ("b", "folder"), ("a", "cub200")):
         records(tmp_path / name, dataset)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
@@ -147,7 +147,7 @@ def test_keep_looks_at_photographs(config: PretrainConfig, run: Path, tmp_path: 
     (tmp_path / "workflow").mkdir()
     grid = "pets3: {second_stage_only: [{rows: [BYOL+CVSA], seeds: [0]}]}"
     (tmp_path / "workflow" / "grid.yaml").write_text(grid)
-    assert keep("pets3", tmp_path) == 3
+    assert keep("pets3", tmp_path) == {"pets3": 3}
     kept = files(tmp_path / "results" / "pets3")
     assert {"pretrain/byol-cvsa-s0/record.json", "attention.png"} | NUMBERS < kept
     assert not [name for name in kept if "weights" in name or "checkpoint" in name]

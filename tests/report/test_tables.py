@@ -125,7 +125,7 @@ def test_keep_refuses_an_unfinished_preset_and_copies_nothing(tmp_path: Path) ->
             tmp_path / "book" / "results" / "tiny" / kind / "random-s0",
         )
     (tmp_path / "book/results/tiny/probe/random-s0/weights.safetensors").write_text("large")
-    assert keep("tiny", tmp_path) == 2
+    assert keep("tiny", tmp_path) == {"tiny": 2}
     kept = {
         path.relative_to(tmp_path / "results").as_posix()
         for path in (tmp_path / "results").rglob("*")
@@ -145,6 +145,6 @@ def test_part_of_a_preset_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     write_record(example_record(kind="probe", row="Random"), before)
     folder = tmp_path / "book" / "results" / "tiny" / "finetune" / "random-s0"
     write_record(example_record(kind="finetune", row="Random"), folder)
-    assert keep("tiny", tmp_path, partial=True) == 1
+    assert keep("tiny", tmp_path, partial=True) == {"tiny": 1}
     assert (before / "record.json").is_file()
     assert (tmp_path / "results" / "tiny" / "finetune" / "random-s0" / "record.json").is_file()
