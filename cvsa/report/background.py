@@ -74,15 +74,12 @@ HABITAT = "linear.habitat_closed"
 
 
 def draw(page: Page, runs: Runs) -> None:
-    """Everything on backgrounds that the book shows, from the evaluations of a preset.
+    """Everything on backgrounds that the book shows, from the evaluations of one set; dashes without any.
 
     Args:
         page: where it goes: ``tables/background_*``, ``text/background.md``, ``figures/background_*.svg`` and
             the numbers ``background.*``, ``causal.*``, ``texture.*`` and ``linear.*``.
         runs: folders and records, those of the pre-training among them.
-
-    Raises:
-        CVSAError: there is no evaluation.
     """
     table, images = with_drawn(evaluations(runs)), per_image()
     found = {classifier: contrasts(table, classifier, images) for classifier in CLASSIFIERS}
@@ -225,8 +222,8 @@ def summary(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def findings(table: pd.DataFrame, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What the records say, in sentences."""
-    lines = []
+    """What the records say, in sentences; or that they say nothing."""
+    lines: list[str] = []
     measured = [part for part in found.values() if len(part)]
     if measured:
         every = pd.concat(measured)
@@ -237,7 +234,7 @@ def findings(table: pd.DataFrame, found: Mapping[str, pd.DataFrame]) -> list[str
         each = [_lost(table, classifier), _leaning(part, classifier), _capable(part, classifier)]
         each += [_added(part, classifier), _flips(table, classifier), _conflict(table, classifier)]
         lines += [f"**{title.capitalize()}**: {line}" for line in each if line]
-    return [line for line in [*lines, _habitat(table)] if line]
+    return [line for line in [*lines, _habitat(table)] if line] or ["Not measured in these runs."]
 
 
 def _each(table: pd.DataFrame, metric: str, frozen: bool) -> list[str]:

@@ -50,26 +50,41 @@ class Plan:
 
 def plan(preset: str = PRESET) -> Plan:
     """What the paper's two tables and its scale ablation need at a preset."""
-    held_out = resolve(FinetuneConfig, row="Random", preset=preset).val_fraction
-    images = {name: round(find_set(name).card.splits["train"] * (1 - held_out)) for name in (*FINE, *GENERIC)}
+    images = {name: training_images(name, preset) for name in (*FINE, *GENERIC)}
 
     def trained(row: str, names: Sequence[str], stage: int) -> list[float]:
-        if find_row(row)[1].base == "none":
-            return [0.0] * len(names)
-        given = {"row": row, "preset": preset, "stage": stage}
-        return [passes(resolve(PretrainConfig, **given, dataset=name), images[name]) for name in names]
+        return [training(row, name, stage, preset) for name in names]
 
     second = [row for table in ("second_stage_only", "scale_ablation") for _, row in TABLES[table] if row]
     first = [row for row, _ in TABLES["dual_stage"] if row]
-    tuned = [resolve(FinetuneConfig, row="Random", preset=preset, dataset=name) for name in FINE]
     return Plan(
         preset=preset,
         images=images,
         rows={row: trained(row, FINE, 2) for row in dict.fromkeys(second)},
-        finetune=[passes(config, images[config.dataset]) for config in tuned],
+        finetune=[tuning(name, preset) for name in FINE],
         first={row: trained(row, GENERIC, 1) for row in dict.fromkeys(first)},
         scales=reported_scale_ablation()[0]["scale"].nunique(),
     )
+
+
+def training_images(dataset: str, preset: str = PRESET) -> int:
+    """Of a published data set, without those that the preset holds out for validation."""
+    held_out = resolve(FinetuneConfig, row="Random", preset=preset).val_fraction
+    return round(find_set(dataset).card.splits["train"] * (1 - held_out))
+
+
+def training(row: str, dataset: str, stage: int = 2, preset: str = PRESET) -> float:
+    """Forward passes of a row's pre-training on a published data set, a backward pass counted as two."""
+    if find_row(row)[1].base == "none":
+        return 0.0
+    config = resolve(PretrainConfig, row=row, preset=preset, stage=stage, dataset=dataset)
+    return passes(config, training_images(dataset, preset))
+
+
+def tuning(dataset: str, preset: str = PRESET) -> float:
+    """The same of a fine-tuning, of whatever row."""
+    config = resolve(FinetuneConfig, row="Random", preset=preset, dataset=dataset)
+    return passes(config, training_images(dataset, preset))
 
 
 def hours(count: float, rate: float, overhead: float = 1.0) -> float:

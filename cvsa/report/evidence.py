@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,18 @@ LOST = {  # metric -> what it is the difference of
     "finetune.swap_loss": ("finetune.test_accuracy", "finetune.test_swapped_accuracy"),
     "probe.swap_loss": ("probe.linear_test", "probe.linear_test_swapped"),
 }
+
+
+def data_name(config: Mapping[str, Any]) -> str:
+    """The data set of a run's configuration for people; of a folder of photographs its name."""
+    data = str(config.get("dataset", ""))
+    folder = str(config.get("root") or "").rstrip("/").rsplit("/", 1)[-1]
+    return folder if data == "folder" else NAMES.get(data, data)
+
+
+def network_name(config: Mapping[str, Any]) -> str:
+    """The backbone for people: resnet_slim -> "resnet-slim"."""
+    return str(config.get("backbone", "")).replace("_", "-")
 
 
 def at(row: str, scale: float) -> str:
@@ -149,8 +161,7 @@ def named(runs: Runs, dials: Sequence[str] = ()) -> pd.DataFrame:
         runs: with the pre-trainings among them.
         dials: parameters that the set varies.
     """
-    trained = {record.run_id: record for _, record in runs if record.kind == "pretrain"}
-    usual = {record.run_id for _, record in runs if _is_usual(record, trained, dials)}
+    usual = {record.run_id for _, record in usual_runs(runs, dials)}
     table = tables.long_table(runs)
     if table.empty:
         return table
@@ -161,6 +172,26 @@ def named(runs: Runs, dials: Sequence[str] = ()) -> pd.DataFrame:
     ]
     table = table.assign(row=rows).drop_duplicates(["row", "seed", "metric"], keep=False)
     return pd.concat([table, *(_lost(table, name, *pair) for name, pair in LOST.items())], ignore_index=True)
+
+
+def usual_runs(runs: Runs, dials: Sequence[str]) -> Runs:
+    """Those that are as their preset has them in all parameters that their set varies, but for the scale."""
+    trained = {record.run_id: record for _, record in runs if record.kind == "pretrain"}
+    return [pair for pair in runs if _is_usual(pair[1], trained, dials)]
+
+
+def dials_of(sources: Sources, name: str) -> list[str]:
+    """Parameters that a committed set varies; none of one that is not among the companion's own."""
+    try:
+        grid = load_grid(sources.root / "workflow" / "grid.yaml", name)
+    except CVSAError:
+        return []
+    return [ablation.vary for ablation in grid.ablations.values()]
+
+
+def main_runs(sources: Sources) -> Runs:
+    """The runs that the chapters of results draw from: of the main set, without what it varies."""
+    return usual_runs(sources.main, dials_of(sources, sources.main_set)) if sources.main_set else []
 
 
 def _lost(table: pd.DataFrame, name: str, first: str, second: str) -> pd.DataFrame:
@@ -206,13 +237,7 @@ def run_sets(sources: Sources) -> list[RunSet]:
         _run_set(sources, sources.preset, sources.live, [a.vary for a in sources.grid.ablations.values()])
     ]
     for name, runs in sources.committed.items():
-        try:
-            grid = load_grid(sources.root / "workflow" / "grid.yaml", name)
-        except CVSAError:  # not one of the companion's own sets: nothing of it is known to be varied
-            dials = []
-        else:
-            dials = [ablation.vary for ablation in grid.ablations.values()]
-        found.append(_run_set(sources, name, runs, dials))
+        found.append(_run_set(sources, name, runs, dials_of(sources, name)))
     found[0] = replace(found[0], live=True)
     return [each for each in found if len(each.table)]
 
@@ -230,11 +255,10 @@ def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str]) -> R
         return RunSet(name, False, table)
     config = trained[0].config
     data, network = str(config.get("dataset", "")), str(config.get("backbone", ""))
-    folder = str(config.get("root") or "").rstrip("/").rsplit("/", 1)[-1]
     return RunSet(
         name, False, table,
-        data=folder if data == "folder" else NAMES.get(data, data),
-        network=network.replace("_", "-"),
+        data=data_name(config),
+        network=network_name(config),
         images=trained[0].counts.get("train_images", 0),
         epochs=float(np.median([each.config.get("epochs", 0) for each in trained])),
         dataset=AUTHORS.get(data, ""),

@@ -68,15 +68,12 @@ COLUMNS = {"iou": "iou", "pointing": "pointing", "energy": "energy"}  # metric -
 
 
 def draw(page: Page, runs: Runs) -> None:
-    """Everything on localisation that the book shows, from the evaluations of a preset.
+    """Everything on localisation that the book shows, from the evaluations of one set; dashes without any.
 
     Args:
         page: where it goes: ``tables/localization_*``, ``text/localization.md``,
             ``figures/localization_*.svg`` and the numbers ``localization.*``.
         runs: folders and records, those of the pre-training among them.
-
-    Raises:
-        CVSAError: there is no evaluation.
     """
     table = with_gain(evaluations(runs))
     images = per_image()

@@ -1,4 +1,4 @@
-"""What sets the longer run apart; the sweep that chose the learning rates; what rows cost."""
+"""The sweep that chose the learning rates; what rows cost."""
 
 from __future__ import annotations
 
@@ -12,35 +12,6 @@ from cvsa.report import tables
 from cvsa.report.page import Page, percent
 
 Runs = list[tuple[Path, Record]]
-
-
-def recipe_differences(live: Runs, long: Runs) -> list[str]:
-    """Sentences: in what the longer run differs from this build, apart from its length, row by row."""
-
-    def trained(runs: Runs) -> dict[str, Record]:
-        """One pre-training of each row of the first table; ablations come after these in a grid."""
-        rows: dict[str, Record] = {}
-        for _, record in runs:
-            if record.kind == "pretrain" and record.stage1 is None:
-                rows.setdefault(record.row, record)
-        return rows
-
-    ours, theirs = trained(live), trained(long)
-    both = [row for row in ROWS if row in ours and row in theirs]
-    rows_of: dict[str, list[str]] = {}
-    for row in both:
-        now, then = ours[row].config, theirs[row].config
-        for name in sorted(set(now) & set(then) - {"epochs", "preset", "seed"}):
-            if now[name] != then[name]:
-                rows_of.setdefault(f"`{name}` {then[name]} there, {now[name]} here", []).append(row)
-    sentences = [f"{what}: {', '.join(rows)}." for what, rows in rows_of.items()]
-    other = [row for row in both if ours[row].code["hash"] != theirs[row].code["hash"]]
-    if other:
-        sentences.append(f"Made by an earlier state of the code that shapes results: {', '.join(other)}.")
-    missing = [row for row in ours if row not in theirs]
-    if missing:
-        sentences.append(f"Not part of the longer run: {', '.join(missing)}.")
-    return sentences or ["It differs from this build in its length only."]
 
 
 def chosen_rates(runs: Runs) -> dict[str, float]:

@@ -2,119 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cvsa.errors import CVSAError
 from cvsa.records import HISTORY, Runs
 from cvsa.report import tables
-from cvsa.report.figures import curves, seeds_and_intervals
+from cvsa.report.evaluated import DASH, FEW, number, or_dash, rows_with
+from cvsa.report.evaluated_figures import dots
+from cvsa.report.figures import curves
 from cvsa.report.page import Page, cell, contrast_table, percent, points
+from cvsa.report.where import hardware_words, several
+
+SHOWN = {
+    "linear": "probe.linear_test",
+    "habitat": "probe.habitat_linear",
+    "finetuned": next(iter(tables.METRICS)),
+}  # in the dot plots and in the prose: name of the number -> metric
+CHANCE = "habitat_chance"
 
 
-def measured(page: Page, key: str, name: str, runs: Runs) -> None:
-    """Main table, differences, findings and dot plots of one set of runs.
+def measured(page: Page, key: str, runs: Runs) -> None:
+    """Main table, dot plots and numbers of one set of runs; a dash for what it lacks, were it all of it.
 
-    Raises:
-        CVSAError: without a pre-training and a probe among them there is nothing to tell.
+    Args:
+        page: gets ``tables/results_KEY``, figures of probes and of fine-tuning, and the numbers ``KEY.*``.
+        key: "main", or "live", whose figures are called probes.svg and finetune.svg.
+        runs: folders and records, those of the pre-training among them.
     """
-    config = next((record.config for _, record in runs if record.kind == "pretrain"), None)
-    if config is None or not any(record.kind == "probe" for _, record in runs):
-        raise CVSAError(
-            f"The chapter of results needs pre-trainings and probes; the runs for {name} lack one."
-        )
-    table = tables.main_runs(tables.long_table(runs))
-    used = set(table.loc[table["metric"].isin(tables.METRICS), "run_id"])
-    columns = {
-        title: tables.by_row(table, metric)
-        for metric, title in tables.METRICS.items()
-        if (table["metric"] == metric).any()
-    }
-    rows = list(columns["fine-tuned"].index)
-    shown = {"row": rows}
-    for title, summary in columns.items():
-        shown[title.replace(", ", ",<br>")] = [cell(line) for _, line in summary.loc[rows].iterrows()]
-    page.table(name, pd.DataFrame(shown), used)
-
-    parts, sentences = [], []
+    table = _main(runs)
+    used = set(table["run_id"])
+    rows = rows_with(table, tables.METRICS)
+    shown: dict[str, list[str]] = {"row": rows}
     for metric, title in tables.METRICS.items():
-        difference = tables.differences(table, metric)
-        parts.append(difference.assign(metric=title))
-        sentences += [_finding(line, title) for line in difference.itertuples() if line.separated != "no"]
-    contrasts = pd.concat(parts)
-    page.table(f"contrasts_{key}", contrast_table(contrasts), used)
-    page.text(f"findings_{key}", [tables.how_many_separate(contrasts), *sentences], used)
+        lines = tables.by_row(table, metric).T.to_dict("series")
+        shown[title.replace(", ", ",<br>")] = [cell(lines[row]) if row in lines else DASH for row in rows]
+    page.table(f"results_{key}", or_dash(pd.DataFrame(shown)), used)
 
     ids = [record.run_id for _, record in runs]
-    hours = sum(record.seconds for _, record in runs) / 3600
-    machine = {
-        f"{record.hardware.get('gpu', record.hardware['cpu'])}, {record.hardware['threads']} thread(s) a run"
-        for _, record in runs
-    }
-    page.number(f"{key}.epochs", str(config["epochs"]), ids)
+    epochs = [r.config["epochs"] for _, r in runs if r.kind == "pretrain" and r.stage1 is None]
+    page.number(f"{key}.epochs", str(epochs[0]) if epochs else DASH, ids)
     page.number(f"{key}.seeds", str(table["seed"].nunique()), ids)
-    page.number(f"{key}.minutes", f"{60 * hours:.0f}", ids)
-    page.number(f"{key}.hours", f"{hours:.1f}", ids)
-    page.number(f"{key}.machine", "; ".join(sorted(machine)), ids)
-    for title, metric in (
-        ("linear", "probe.linear_test"),
-        ("habitat", "probe.habitat_linear"),
-        ("finetuned", "finetune.test_accuracy"),
-    ):
-        for row, line in tables.by_row(table, metric).iterrows():
-            page.number(
-                f"{key}.{title}.{row}",
-                percent(line["mean"]) + " %",
-                table[(table["row"] == row) & (table["metric"] == metric)]["run_id"],
-            )
-    _dots(page, "" if key == "live" else f"_{key}", columns, runs, used)
+    page.number(f"{key}.minutes", f"{sum(record.seconds for _, record in runs) / 60:.0f}", ids)
+    page.number(f"{key}.machine", several([hardware_words(r.hardware) for _, r in runs] or [DASH]), ids)
+    chance = _chance(runs)
+    for name, value in chance.items():
+        page.number(f"{key}.chance_{name}", DASH if np.isnan(value) else f"{percent(value)} %", ids)
+    for name, metric in SHOWN.items():
+        for row in FEW:
+            number(page, table, f"{key}.{name}.{row}", metric, row)
+    _dots(page, "" if key == "live" else f"_{key}", table, chance)
 
 
-def _finding(line: Any, title: str) -> str:
+def contrasts(page: Page, key: str, runs: Runs) -> None:
+    """Each row against the one that lacks part of it: ``tables/contrasts_KEY`` and ``text/findings_KEY``."""
+    table = _main(runs)
+    used = set(table["run_id"])
+    parts = {title: tables.differences(table, metric) for metric, title in tables.METRICS.items()}
+    every = pd.concat([part.assign(metric=title) for title, part in parts.items()])
+    page.table(f"contrasts_{key}", or_dash(contrast_table(every)), used)
+    told = [_finding(line) for line in every.itertuples() if line.separated != "no"]
+    counted = tables.how_many_separate(every) if len(every) else "No two rows to compare were measured."
+    page.text(f"findings_{key}", [counted, *told], used)
+
+
+def _main(runs: Runs) -> pd.DataFrame:
+    """The runs of the first table, with the metrics that it shows."""
+    table = tables.main_runs(tables.long_table(runs))
+    return table[table["metric"].isin(tables.METRICS)]
+
+
+def _finding(line: Any) -> str:
     verdict = {
         "yes": "separates: the interval over seeds excludes zero",
         "images only": "holds for these trained networks (the interval over test images excludes zero), "
         "but the seeds do not settle it",
     }[line.separated]
-    title = title[0].upper() + title[1:]
+    title = line.metric[0].upper() + line.metric[1:]
     return f"{title}, {line.row} against {line.against}: {points(line.difference)} points; {verdict}."
 
 
-def _dots(page: Page, suffix: str, columns: dict[str, pd.DataFrame], runs: Runs, used: set[str]) -> None:
-    """Dot plots of the probes and of fine-tuning, with chance as a vertical line."""
+def _chance(runs: Runs) -> dict[str, float]:
+    """What guessing gives for the class, and naming the most frequent habitat for that; NaN if not known."""
     probes = [record for _, record in runs if record.kind == "probe"]
-    chance = {"class": 1 / probes[0].config["num_classes"], "habitat": probes[0].metrics["habitat_chance"]}
-    page.number("data.chance_habitat", f"{percent(chance['habitat'], 0)} %", [probes[0].run_id])
+    if not probes:
+        return dict.fromkeys(("class", "habitat"), float("nan"))
+    first = probes[0]
+    return {"class": 1 / first.config["num_classes"], "habitat": first.metrics.get(CHANCE, float("nan"))}
 
-    def panel(axis: Any, title: str, label: str, guess: float) -> None:
-        summary = columns[title]
-        values = summary["seeds"].explode().rename("value").rename_axis("row").reset_index()
-        seeds_and_intervals(axis, summary, values)
-        axis.axvline(100 * guess, color="black", linewidth=1, linestyle=":")
-        spread = 100 * values["value"].astype(float)
-        margin = max(3.0, 0.25 * float(spread.max() - spread.min()))
-        # A t interval of two seeds can span everything: the axis shows the seeds, the table has the interval.
-        axis.set(
-            title=label,
-            xlabel="top-1, %",
-            xlim=(
-                max(0, min(float(spread.min()), 100 * guess) - margin),
-                min(100, float(spread.max()) + margin),
-            ),
-        )
 
-    height = 1.4 + 0.3 * len(columns["fine-tuned"])
+def _dots(page: Page, suffix: str, table: pd.DataFrame, chance: Mapping[str, float]) -> None:
+    """Dot plots of the probes and of fine-tuning, with chance as a vertical line."""
+    rows = rows_with(table, tables.METRICS)
+
+    def panel(axis: Axes, name: str, title: str, guess: float) -> set[str]:
+        metric = SHOWN[name]
+        dots(axis, table, metric, rows, {"guessing": (guess, ":")}, frozen=name != "finetuned")
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(title=title, xlabel="top-1, %")
+        return set(table.loc[table["metric"] == metric, "run_id"])
+
+    height = 1.4 + 0.3 * max(2, len(rows))
     figure = Figure(figsize=(9, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    panel(left, "linear probe", "class, linear probe (higher is better)", chance["class"])
-    panel(right, "habitat, linear probe", "habitat, linear probe (lower is better)", chance["habitat"])
-    page.figure(f"probes{suffix}.svg", figure, used & {record.run_id for record in probes})
+    used = panel(left, "linear", "class, linear probe (higher is better)", chance["class"])
+    used |= panel(right, "habitat", "habitat, linear probe (lower is better)", chance["habitat"])
+    page.figure(f"probes{suffix}.svg", figure, used)
     figure = Figure(figsize=(6.5, height), layout="constrained")
-    panel(figure.subplots(), "fine-tuned", "fine-tuned top-1 on birds without habitat", chance["class"])
-    tuned = {record.run_id for _, record in runs if record.kind == "finetune"}
-    page.figure(f"finetune{suffix}.svg", figure, used & tuned)
+    used = panel(figure.subplots(), "finetuned", tables.METRICS[SHOWN["finetuned"]], chance["class"])
+    page.figure(f"finetune{suffix}.svg", figure, used)
 
 
 def reported(page: Page) -> None:

@@ -16,13 +16,15 @@ from cvsa.errors import CVSAError
 from cvsa.grid import line_name, load_grid
 from cvsa.records import Runs, collect
 from cvsa.report.page import Page
-from cvsa.report.sources import Sources, load_sources
+from cvsa.report.sources import EVIDENCE, Sources, load_sources
 
 Draw = Callable[[Page, Sources], None]
 LIVE = "live"
 PHOTOGRAPHS = tuple(
     name for name, preset in PRESETS.items() if preset.get("all", {}).get("dataset") == "folder"
 )
+NOTED = ("ablations", "pilot", "saliency", *PHOTOGRAPHS)
+"""Committed sets, beside the main one, that a chapter rests on and says at which scale they stand."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,31 @@ def later(module: str, function: str = "draw") -> Draw:
     return draw
 
 
+def _main(page: Page, sources: Sources) -> None:
+    from cvsa.report import results
+    from cvsa.report.evidence import main_runs
+
+    runs = main_runs(sources)
+    results.measured(page, "main", runs)
+    results.contrasts(page, "main", runs)
+
+
 def _live(page: Page, sources: Sources) -> None:
     from cvsa.report import results
 
-    results.measured(page, "live", "tiny_live", sources.live)
+    results.measured(page, "live", sources.live)
 
 
-def _long(page: Page, sources: Sources) -> None:
-    from cvsa.report import results
+def _scale_of(page: Page, sources: Sources) -> None:
+    from cvsa.report import scale_of
 
-    results.measured(page, "long", "tiny_long", _committed(sources, "long"))
-
-
-def _long_recipe(page: Page, sources: Sources) -> None:
-    from cvsa.report import paper
-
-    live, long = sources.live, sources.committed.get("long", [])
-    page.text("long_recipe", paper.recipe_differences(live, long), _of("pretrain", [*live, *long]))
+    swept = [name for name in (*EVIDENCE, *NOTED) if scale_of.varies_scale(sources.committed.get(name, []))]
+    notes = {name: [name] for name in NOTED}
+    notes |= {
+        "main": [sources.main_set] if sources.main_set else [*EVIDENCE],
+        "scale": swept or ["ablations"],
+    }
+    scale_of.draw(page, sources, notes)
 
 
 def _sweep(page: Page, sources: Sources) -> None:
@@ -159,16 +169,20 @@ def _pilot(page: Page, sources: Sources) -> None:
 
 def _localization(page: Page, sources: Sources) -> None:
     from cvsa.report import localization
+    from cvsa.report.evidence import main_runs
 
-    with page.section("localization", _of("evaluate", sources.live)):
-        localization.draw(page, sources.live)
+    runs = main_runs(sources)
+    with page.section("localization", _of("evaluate", runs)):
+        localization.draw(page, runs)
 
 
 def _background(page: Page, sources: Sources) -> None:
     from cvsa.report import background
+    from cvsa.report.evidence import main_runs
 
-    with page.section("background", _of("evaluate", sources.live)):
-        background.draw(page, sources.live)
+    runs = main_runs(sources)
+    with page.section("background", _of("evaluate", runs)):
+        background.draw(page, runs)
 
 
 def _looks(page: Page, sources: Sources) -> None:
@@ -218,24 +232,18 @@ def _first(sources: Sources, row: str) -> Runs:
     return [pair for pair in _of("pretrain", sources.live) if pair[0].name == line_name((None, row), 0)]
 
 
-def _committed(sources: Sources, name: str) -> Runs:
-    if name not in sources.committed:
-        folder = sources.root / "results" / name
-        raise CVSAError(f"No committed records in {folder}. Restore them from version control.")
-    return sources.committed[name]
-
-
 def _everything_of(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"*{name}*" for name in names)
 
 
 _SHEETS, _DRAWN = ("birds_sheet.png", "habitats.png"), ("causes.png", "cues.png")
+_DOTS = ("probes_main.svg", "finetune_main.svg")
 
 # Drawn in this order; a name is looked for in this order too.
 SECTIONS = (
-    Section("live", _live, ("tiny_live", "*_live", "probes.svg", "finetune.svg"), (LIVE,)),
-    Section("long", _long, ("tiny_long", "*_long", "*_long.svg"), ("long",)),
-    Section("long_recipe", _long_recipe, ("long_recipe",), (LIVE, "long")),
+    Section("main", _main, ("results_main", "contrasts_main", "findings_main", *_DOTS), EVIDENCE),
+    Section("live", _live, ("results_live", "probes.svg", "finetune.svg"), (LIVE,)),
+    Section("scale_of", _scale_of, ("evidence_*",), (*EVIDENCE, *NOTED)),
     Section("ledger", later("ledger"), ("ledger*",)),
     Section("tables", later("ledger_tables"), ("table_1", "table_2")),
     Section("scale", later("ledger_scale"), ("scale", "scale_*")),
@@ -246,8 +254,8 @@ SECTIONS = (
     Section("photographs", _photographs, _everything_of(PHOTOGRAPHS), PHOTOGRAPHS),
     Section("views", _pairs, ("pilot_views*", "pilot_sizes.svg", "pilot_pairs.png", "pilot_empty.png"), ()),
     Section("pilot", _pilot, ("pilot_*",), ("pilot",)),
-    Section("localization", _localization, ("localization*",), (LIVE,)),
-    Section("background", _background, ("background*",), (LIVE,)),
+    Section("localization", _localization, ("localization*",), EVIDENCE),
+    Section("background", _background, ("background*",), EVIDENCE),
     Section("labels", _labels, ("labels*",), (LIVE,)),
     Section("what_ran", _what_ran, ("runs", "curves.svg"), (LIVE,)),
     Section("pictures", _pictures, ("attention.png", "view_pairs.png", "views_*", *_SHEETS), (LIVE,)),

@@ -11,6 +11,9 @@ from cvsa.freshness import Freshness, freshness
 from cvsa.grid import Grid, load_grid
 from cvsa.records import DAMAGED, RECORD, Excluded, Runs, collect, read_record
 
+EVIDENCE = ("small", "small_cpu")
+"""Committed sets that carry the evidence: the first that has records does."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -41,6 +44,16 @@ class Sources:
     def sets(self) -> dict[str, Runs]:
         """All sets of runs by name: the live preset first."""
         return {self.preset: self.live, **self.committed}
+
+    @property
+    def main_set(self) -> str | None:
+        """The set of EVIDENCE that the chapters of results draw from; None where none has records."""
+        return next((name for name in EVIDENCE if self.committed.get(name)), None)
+
+    @property
+    def main(self) -> Runs:
+        """Its runs; empty where there is none."""
+        return self.committed[self.main_set] if self.main_set else []
 
     @cached_property
     def fresh(self) -> dict[str, Freshness]:

@@ -32,6 +32,9 @@ COMPARED = (
     ("BYOL+DiLo", "BYOL"),
 )
 NONE = "none"
+LONG = [
+    "kind", "row", "stage1", "stage2", "seed", "scale", "lr", "labels", "metric", "value", "run_id", "folder",
+]  # fmt: skip
 CONTRAST = [
     "row", "against", "difference", "low", "high", "kind", "p", "p_adjusted", "detectable", "image_low",
     "image_high", "mcnemar", "separated",
@@ -67,7 +70,7 @@ def reported_scale_ablation() -> tuple[pd.DataFrame, dict[str, float]]:
 
 
 def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
-    """One line per run and metric.
+    """One line per run and metric; none without records.
 
     Returns:
         Columns kind, row, stage1 and stage2 (rows, "none" where there was no such stage), seed, scale and lr
@@ -95,7 +98,7 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
         for name, value in record.metrics.items():
             measured = {"metric": f"{record.kind}.{name}", "value": value}
             lines.append({**shared, **measured, "run_id": record.run_id, "folder": folder})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=LONG)
 
 
 def second_stages(table: pd.DataFrame) -> pd.DataFrame:

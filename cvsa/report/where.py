@@ -90,7 +90,7 @@ def _shown(folder: Path, root: Path) -> str:
 
 
 def _again(folder: Path, root: Path) -> str:
-    """Where a run made again goes: results/long/probe/byol-s0 -> runs/long/probe/byol-s0."""
+    """Where a run made again goes: results/pilot/probe/byol-s0 -> runs/pilot/probe/byol-s0."""
     parts = Path(_shown(folder, root)).parts
     after = parts[parts.index("results") + 1 :] if "results" in parts else parts[-2:]
     return Path("runs", *after).as_posix()

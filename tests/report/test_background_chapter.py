@@ -166,4 +166,6 @@ def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:
     assert tables["background_finetuned"].splitlines()[2] == "| – | – | – | – | – | – | – |"
     assert "**50.0**" in tables["background_probe"]
     assert page.numbers["background.finetuned.gap.BYOL"]["text"] == "–"
-    assert (page.folder / "text" / "background.md").read_text() == ""
+    draw(page, [])
+    assert (page.folder / "text" / "background.md").read_text() == "- Not measured in these runs.\n"
+    assert (page.folder / "tables" / "background_probe.md").read_text().splitlines()[2].count("–") == 7

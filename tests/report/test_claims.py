@@ -199,14 +199,14 @@ def test_many_parts_make_one_finding_less_sure(tmp_path: Path) -> None:
 
 def test_stale_sets_rank_after_fresh_ones_and_repeated_runs_are_named(tmp_path: Path) -> None:
     live = pairs([0.02, 0.03], tmp_path)
-    long = pairs([0.01, -0.03, 0.02], tmp_path, 40, epochs=100)
+    more = pairs([0.01, -0.03, 0.02], tmp_path, 40, epochs=100)
     again = pairs([0.02, 0.03], tmp_path, 80)
-    found = ledger(sources(tmp_path, live, ("long",), long=long, pilot=again), [C1])["C1"]
-    assert [each.runs.name for each in found] == ["tiny", "pilot", "long"]
+    found = ledger(sources(tmp_path, live, ("more",), more=more, pilot=again), [C1])["C1"]
+    assert [each.runs.name for each in found] == ["tiny", "pilot", "more"]
     assert [each.stale for each in found] == [False, False, True]
     assert found[1].repeats == "this build (`tiny`)" and not found[0].repeats + found[2].repeats
-    fresh = ledger(sources(tmp_path, live, long=long), [C1])["C1"]
-    assert [each.runs.name for each in fresh] == ["long", "tiny"], "more seeds come first"
+    fresh = ledger(sources(tmp_path, live, more=more), [C1])["C1"]
+    assert [each.runs.name for each in fresh] == ["more", "tiny"], "more seeds come first"
     assert verdict_of(fresh) == "inconclusive" and verdict_of([]) == "not tested"
 
 

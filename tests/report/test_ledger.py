@@ -26,7 +26,6 @@ from cvsa.report.verdicts import VERDICTS
 
 CUB, CARS = "CUB-<br>200-2011<br><small>reported</small>", "Stanford-<br>Cars<br><small>reported</small>"
 OURS = "SynthBirds,<br>this build (`tiny`)<br><small>resnet-slim, 20 epochs</small>"
-LONG = "SynthBirds,<br>committed `long`<br><small>resnet-slim, 100 epochs</small>"
 
 
 @pytest.fixture
@@ -180,10 +179,10 @@ def test_forest_plots_stay_narrow_and_show_what_is_missing(maker: Maker, tmp_pat
 
 def test_table_1_puts_ours_beside_theirs(maker: Maker, tmp_path: Path) -> None:
     live = several(maker)
-    long = [*maker.seeds("BYOL", 0.9, epochs=100), *maker.seeds("Random", 0.8), *maker.seeds("BYOL+SS", 0.7),
+    more = [*maker.seeds("BYOL", 0.9, epochs=100), *maker.seeds("Random", 0.8), *maker.seeds("BYOL+SS", 0.7),
             *maker.seeds("SimCLR", 0.6, epochs=100)]  # fmt: skip
-    long[0][1].config["epochs"] = 100
-    ledger_tables.draw(Page(tmp_path), sources(tmp_path, live, long=long, few=maker.seeds("BYOL", 0.1)))
+    more[0][1].config["epochs"] = 100
+    ledger_tables.draw(Page(tmp_path), sources(tmp_path, live, more=more, few=maker.seeds("BYOL", 0.1)))
     found = table(tmp_path, "table_1")
     assert list(found) == [*(row for _, row in TABLES["second_stage_only"]), "MoCo.v2+SS", "BYOL+SS"]
     line = found["BYOL"]
@@ -193,7 +192,7 @@ def test_table_1_puts_ours_beside_theirs(maker: Maker, tmp_path: Path) -> None:
     assert "<small>+21.0 [" in line[OURS], "against no pre-training"
     assert line["verdict"].startswith("reproduced") and found["Random"]["verdict"] == "–"
     assert found["LooC"][OURS] == "–" and found["LooC"]["verdict"] == "not tested"
-    assert any("committed `long`" in heading for heading in line)
+    assert any("committed `more`" in heading for heading in line)
     assert not any("committed `few`" in heading for heading in line), "too few of the rows for a column"
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from tests_support import example_record
 
-from cvsa.errors import CVSAError
 from cvsa.records import Record
 from cvsa.report.evaluated import evaluations
 from cvsa.report.localization import (
@@ -216,5 +215,12 @@ def test_ablations_and_other_kinds_stay_out(tmp_path: Path) -> None:
     other = record.model_copy(update={"run_id": "d" * 12, "parents": ["e" * 12]})
     table = evaluations([(folder, record), (folder, trained), (folder, other)])
     assert set(table["run_id"]) == {record.run_id}
-    with pytest.raises(CVSAError, match="No evaluation"):
-        evaluations([(folder, trained)])
+    assert evaluations([(folder, trained)]).empty and evaluations([]).empty
+
+
+def test_without_evaluations_everything_is_a_dash(tmp_path: Path) -> None:
+    page = Page(tmp_path)
+    draw(page, [])
+    assert {number["text"] for key, number in page.numbers.items() if ".iou" in key} == {"–"}
+    told = (tmp_path / "text" / "localization.md").read_text()
+    assert told.count("\n") == 1 and told.startswith("- Not measured in these runs: Grad-CAM, fine-tuned,")

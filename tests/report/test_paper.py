@@ -1,4 +1,4 @@
-"""The longer run's recipe, the sweep and the costs, on records with known numbers."""
+"""The sweep and the costs, on records with known numbers."""
 
 from __future__ import annotations
 
@@ -36,24 +36,6 @@ def table(folder: Path, name: str) -> dict[str, dict[str, str]]:
 @pytest.fixture
 def page(tmp_path: Path) -> Page:
     return Page(tmp_path)
-
-
-def test_what_sets_the_longer_run_apart_is_told_from_records() -> None:
-    def trained(row: str, lr: float, epochs: int, code: str = "a") -> Record:
-        return example_record(
-            kind="pretrain", row=row, metrics={"loss": 1.0}, config={"lr": lr, "epochs": epochs},
-            code={"hash": code},
-        )  # fmt: skip
-
-    same = paper.recipe_differences(runs(trained("BYOL", 0.1, 1)), runs(trained("BYOL", 0.1, 9)))
-    assert same == ["It differs from this build in its length only."]
-    live = runs(trained("BYOL", 0.1, 1), trained("MoCo.v2", 0.3, 1), trained("LooC", 0.1, 1))
-    long = runs(trained("BYOL", 0.1, 9, "b"), trained("MoCo.v2", 0.1, 9))
-    assert paper.recipe_differences(live, long) == [
-        "`lr` 0.1 there, 0.3 here: MoCo.v2.",
-        "Made by an earlier state of the code that shapes results: BYOL.",
-        "Not part of the longer run: LooC.",
-    ]
 
 
 def swept(row: str, shares: dict[float, float]) -> list[Record]:

@@ -22,11 +22,11 @@ from cvsa.errors import CVSAError
 from cvsa.freshness import Freshness
 from cvsa.provenance import commit
 from cvsa.records import RECORD, WEIGHTS, Record, collect, config_of, read_record, write_record
-from cvsa.report import pages, results
+from cvsa.report import pages
 from cvsa.report.every_run import runs_table
 from cvsa.report.page import Page, is_named
 from cvsa.report.sections import SECTIONS, Section
-from cvsa.report.sources import Sources
+from cvsa.report.sources import EVIDENCE, Sources
 from cvsa.report.where import (
     about_runs,
     run_commands,
@@ -38,7 +38,8 @@ from cvsa.report.where import (
 
 ROOT = Path(__file__).parents[2]
 MODELS = {kind: model for model, kind in KINDS.items()}
-REMADE = ("finetune_long.svg", "probes.svg", "curves.svg")
+MAIN = EVIDENCE[-1]
+REMADE = ("finetune_main.svg", "probes.svg", "curves.svg")
 
 
 def given(command: str) -> tuple[str, dict[str, str]]:
@@ -52,13 +53,14 @@ def given(command: str) -> tuple[str, dict[str, str]]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with few records: committed ones, and the same as if they had been made here."""
     root = tmp_path_factory.mktemp("checkout")
-    for name in ("byol-s0", "byol-s1", "random-s0", "random-s1"):
-        for folder in (ROOT / "results" / "long").glob(f"*/{name}"):
-            for there in (root / "results" / "long", root / "book" / "results" / "tiny"):
-                shutil.copytree(folder, there / folder.relative_to(ROOT / "results" / "long"))
+    taken = ROOT / "results" / "saliency"  # small, with two seeds; its runs stand for those of any set
+    for name in ("byol-s0", "byol-s1", "byol-cvsa-s0", "byol-cvsa-s1"):
+        for folder in taken.glob(f"*/{name}"):
+            for there in (root / "results" / MAIN, root / "book" / "results" / "tiny"):
+                shutil.copytree(folder, there / folder.relative_to(taken))
     (root / "workflow").mkdir()
     (root / "workflow" / "grid.yaml").write_text(
-        "tiny: {second_stage_only: [{rows: [Random, BYOL], seeds: [0, 1]}]}\n"
+        "tiny: {second_stage_only: [{rows: [BYOL, BYOL+CVSA], seeds: [0, 1]}]}\n"
     )
     (root / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "figure.ipynb", root / "notebooks")
@@ -69,7 +71,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(checkout: Path) -> Path:
     """What a report of these records writes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "SECTIONS", some("live", "long", "what_ran"))
+        patch.setattr(pages, "SECTIONS", some("live", "main", "what_ran"))
         pages.draw("tiny", checkout)
     return checkout / "book" / "_generated"
 
@@ -112,12 +114,12 @@ def test_everything_that_is_drawn_tells_its_runs(report: Path) -> None:
     drawn = {path.relative_to(report).as_posix() for path in report.glob("*/*.*")}
     assert drawn - set(where) == {"text/excluded.md", "text/stale.md", "html/runs.html"}
     assert set(where) <= drawn
-    tuned = where["figures/finetune_long.svg"]
-    assert tuned["kind"] == "figures" and tuned["section"] == "long"
+    tuned = where["figures/finetune_main.svg"]
+    assert tuned["kind"] == "figures" and tuned["section"] == "main"
     assert {runs[run]["kind"] for run in tuned["runs"]} == {"finetune"} and len(tuned["runs"]) == 4
     assert {runs[run]["kind"] for run in where["figures/curves.svg"]["runs"]} == {"pretrain"}
     told = runs[tuned["runs"][0]]
-    assert told["preset"] == "long" and told["hardware"] and "/finetune/" in told["folder"]
+    assert told["preset"] == "saliency" and told["hardware"] and "/finetune/" in told["folder"]
     page = (report / "html" / "runs.html").read_text()
     assert all(f'<tr id="run-{run}">' in page for run in runs)
 
@@ -187,7 +189,7 @@ def test_damaged_records_are_named_and_left_out(
 ) -> None:
     root = tmp_path / "root"
     shutil.copytree(checkout, root)
-    folder = root / "results" / "long" / "pretrain" / "byol-s1"
+    folder = root / "results" / MAIN / "pretrain" / "byol-s1"
     write_record(read_record(folder), folder)
     if damage == "digit":
         text = (folder / RECORD).read_text()
@@ -195,12 +197,13 @@ def test_damaged_records_are_named_and_left_out(
         (folder / RECORD).write_text(text.replace('"seconds": ', '"seconds": 1', 1))
     else:
         (folder / "history.csv").unlink()
-    monkeypatch.setattr(pages, "SECTIONS", some("long"))
+    monkeypatch.setattr(pages, "SECTIONS", some("main"))
     with pytest.warns(UserWarning, match="left out.*byol-s1"):
         pages.draw("tiny", root)
     told = (root / "book" / "_generated" / "text" / "excluded.md").read_text()
-    assert "results/long/pretrain/byol-s1" in told and str(root) not in told
-    assert "results/long/pretrain/byol-s1" in read(root / "book" / "_generated", "report.json")["excluded"][0]
+    damaged = f"results/{MAIN}/pretrain/byol-s1"
+    assert damaged in told and str(root) not in told
+    assert damaged in read(root / "book" / "_generated", "report.json")["excluded"][0]
     with pytest.raises(CVSAError, match="byol-s1"):
         pages.draw("tiny", root, strict=True)
 
@@ -220,13 +223,13 @@ def test_what_older_code_made_is_told_and_refused_when_strict(
     pages.draw("tiny", root, strict=True)
     generated = root / "book" / "_generated"
     assert (generated / "text" / "stale.md").read_text() == "- Every run was made by the code as it is.\n"
-    folder = root / "results" / "long" / "pretrain" / "byol-s0"
+    folder = root / "results" / MAIN / "pretrain" / "byol-s0"
     record = read_record(folder)
     files = {**record.code["files"], "cvsa/methods/byol.py": "0" * 12}
     write_record(record.model_copy(update={"code": {**record.code, "files": files}}), folder)
     pages.draw("tiny", root)
     assert "cvsa/methods/byol.py was changed" in (generated / "text" / "stale.md").read_text()
-    with pytest.raises(CVSAError, match=r"`long`: 1 of 10 runs: cvsa/methods/byol.py was changed"):
+    with pytest.raises(CVSAError, match=f"`{MAIN}`: 1 of 12 runs: cvsa/methods/byol.py was changed"):
         pages.draw("tiny", root, strict=True)
 
 
@@ -234,7 +237,7 @@ def test_what_older_code_made_is_told_and_refused_when_strict(
 def test_several_processes_draw_what_one_does(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "SECTIONS", some("live", "long", "what_ran"))
+    monkeypatch.setattr(pages, "SECTIONS", some("live", "main", "what_ran"))
     made = {}
     for count in (1, 2):
         root = tmp_path / str(count)
@@ -254,20 +257,20 @@ def test_several_processes_draw_what_one_does(
 
 
 def test_one_name_alone_is_drawn(checkout: Path, tmp_path: Path) -> None:
-    assert pages.draw_only("tables/contrasts_long.md", "tiny", checkout, tmp_path) == [
-        tmp_path / "tables" / "contrasts_long.md"
+    assert pages.draw_only("tables/contrasts_main.md", "tiny", checkout, tmp_path) == [
+        tmp_path / "tables" / "contrasts_main.md"
     ]
-    assert [path.name for path in tmp_path.rglob("*.*")] == ["contrasts_long.md"]
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["contrasts_main.md"]
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         (
-            "finetune_lon.svg",
-            "Nothing in the report is named 'finetune_lon.svg'. Did you mean finetune_long.svg",
+            "finetune_mai.svg",
+            "Nothing in the report is named 'finetune_mai.svg'. Did you mean finetune_main.svg",
         ),
-        ("contrasts_lnog", "Did you mean tables/contrasts_long.md"),
+        ("contrasts_mian", "Did you mean tables/contrasts_main.md"),
         ("sweep_", "Nothing in the report is named"),
     ],
 )
@@ -279,19 +282,13 @@ def test_a_name_that_is_not_there_brings_near_ones(
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_section_without_its_runs_says_what_to_do(tmp_path: Path) -> None:
+def test_live_runs_that_are_missing_are_named_and_committed_ones_are_dashes(tmp_path: Path) -> None:
     (tmp_path / "workflow").mkdir()
     shutil.copy(ROOT / "workflow" / "grid.yaml", tmp_path / "workflow")
-    with pytest.raises(CVSAError, match=r"^No committed records in .*results/long\. Restore them"):
-        pages.draw_only("finetune_long.svg", "tiny", tmp_path, tmp_path / "out")
+    (drawn,) = pages.draw_only("results_main", "tiny", tmp_path, tmp_path / "out")
+    assert set(drawn.read_text().splitlines()[2]) == set("| –")
     with pytest.raises(CVSAError, match=r"has no finished run\. Run `cvsa reproduce --preset tiny` first"):
         pages.draw_only("finetune.svg", "tiny", tmp_path, tmp_path / "out")
-
-
-def test_results_without_trainings_say_what_they_lack(tmp_path: Path) -> None:
-    runs = [(tmp_path, example_record())]
-    with pytest.raises(CVSAError, match="needs pre-trainings and probes; the runs for tiny_live lack one"):
-        results.measured(Page(tmp_path), "live", "tiny_live", runs)
 
 
 def test_a_page_keeps_the_most_precise_source(tmp_path: Path) -> None:
@@ -342,8 +339,8 @@ def test_older_code_is_counted_by_set_and_reason(tmp_path: Path) -> None:
         "a" * 12: Freshness("stale", ["x was changed"]), "b" * 12: Freshness("stale", ["x was changed"]),
         "c" * 12: Freshness("fresh"),
     }  # fmt: skip
-    assert stale_sentences({"long": runs}, fresh) == ["`long`: 2 of 3 runs: x was changed."]
-    assert stale_sentences({"long": runs[2:]}, fresh) == []
+    assert stale_sentences({"pilot": runs}, fresh) == ["`pilot`: 2 of 3 runs: x was changed."]
+    assert stale_sentences({"pilot": runs[2:]}, fresh) == []
 
 
 def test_runs_bring_those_they_start_from() -> None:
