@@ -184,11 +184,11 @@ def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     pairs = zip(contrasts["row"], contrasts["against"], strict=True)
     return pd.DataFrame({
         "measure": contrasts["metric"],
-        "rows": [f"{row} − {against}" for row, against in pairs],
+        "rows": [f"{row}<br>− {against}" for row, against in pairs],
         "difference": contrasts["difference"].map(points),
         "over seeds": intervals("low", "high"),
         "p,<br>corrected": contrasts["p_adjusted"].map(p_value),
         "detectable": [DASH if pd.isna(value) else f"{100 * value:.1f}" for value in contrasts["detectable"]],
-        "over test images": intervals("image_low", "image_high"),
+        "over test<br>images": intervals("image_low", "image_high"),
         "separated": contrasts["separated"],
     })  # fmt: skip
