@@ -16,7 +16,7 @@ import pandas as pd
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import Record
 from cvsa.report import tables
-from cvsa.report.page import Page, cell, interval, percent, points
+from cvsa.report.page import Page, cell, in_lines, interval, percent, points
 from cvsa.report.statistics import paired_image_interval
 
 Runs = list[tuple[Path, Record]]
@@ -93,7 +93,7 @@ def _cell(line: pd.Series[Any], show: Callable[[float], str] | None) -> str:
     mean = f"**{show(line['mean'])}**"
     if len(line["seeds"]) == 1:
         return f"{mean}<br><small>one seed</small>"
-    seeds = ", ".join(map(show, line["seeds"]))
+    seeds = in_lines(list(map(show, line["seeds"])))
     return f"{mean}<br>{interval(line['low'], line['high'], show)}<br><small>{seeds}</small>"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -155,12 +155,17 @@ def interval(low: float, high: float, show: Callable[[float], str]) -> str:
     return DASH if pd.isna(low) else f"[{show(low)}, {show(high)}]"
 
 
+def in_lines(told: Sequence[str], most: int = 2) -> str:
+    """Values with commas, so many a line that a column does not grow wider than an interval."""
+    return ",<br>".join(", ".join(told[n : n + most]) for n in range(0, len(told), most))
+
+
 def cell(line: pd.Series[Any]) -> str:
     """Mean, interval and every seed of a line of ``tables.by_row``, in percent."""
     mean = f"**{percent(line['mean'])}**"
     if len(line["seeds"]) == 1:
         return f"{mean}<br><small>one seed</small>"
-    seeds = ", ".join(percent(value) for value in line["seeds"])
+    seeds = in_lines([percent(value) for value in line["seeds"]])
     # A share lies in [0, 1]; the t interval of two seeds does not know.
     spread = interval(max(line["low"], 0.0), min(line["high"], 1.0), percent)
     return f"{mean}<br>{spread}<br><small>{seeds}</small>"

@@ -82,7 +82,7 @@ def _finding(line: Any) -> str:
         "images only": "holds for these trained networks (the interval over test images excludes zero), "
         "but the seeds do not settle it",
     }[line.separated]
-    title = line.metric[0].upper() + line.metric[1:]
+    title = line.metric.capitalize() if line.metric.islower() else line.metric  # not kNN
     return f"{title}, {line.row} against {line.against}: {points(line.difference)} points; {verdict}."
 
 
