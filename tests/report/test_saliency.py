@@ -124,7 +124,7 @@ def test_every_seed_is_shown_and_conditions_are_ordered_by_their_boxes(
     assert table["maps"].tolist() == ["BYOL, no saliency", "exact", "box", "classical", "dilated:1.0"]
     line = table.set_index("maps").loc["dilated:1.0"]
     assert (line["IoU"], line["box IoU"]) == ("35.0", "70.0")
-    assert line["fine-tuned"].startswith("**51.0**") and "41.0, 51.0, 61.0" in line["fine-tuned"]
+    assert line["fine-tuned"].startswith("**51.0**") and "41.0, 51.0,<br>61.0" in line["fine-tuned"]
     assert line["attention:<br>paste,<br>object"] == "+0.20<br>+0.10"
     assert table.iloc[0]["IoU"] == "–" and table.iloc[0]["attention:<br>paste,<br>object"] == "–<br>–"
 
