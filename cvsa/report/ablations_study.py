@@ -23,10 +23,10 @@ from cvsa.grid import Ablation, Grid, load_grid
 from cvsa.methods.catalogue import find_row, plain_row
 from cvsa.records import Runs
 from cvsa.report.statistics import ALPHA, SAME, mean_interval, t_test
-from cvsa.report.tables import detectable_of, with_adjusted
+from cvsa.report.tables import TOP1, detectable_of, metrics_of, with_adjusted
 
 PRESET, REFERENCE, OBJECTIVES = "ablations", "BYOL", "objectives"
-FINETUNED, PROBED, GAP = "finetune.test_accuracy", "probe.linear_test", "pretrain.attention_gap"
+FINETUNED, PROBED, GAP = TOP1, "probe.linear_test", "pretrain.attention_gap"
 METRICS = {FINETUNED: "fine-tuned", PROBED: "linear probe", GAP: "attention, inside minus outside"}
 NOT_DONE = {"pretrain": "not trained", "finetune": "not fine-tuned", "probe": "not probed"}
 # What makes other networks of a run: its values are not compared, but rows at each value.
@@ -156,8 +156,8 @@ def study(name: str, ablation: Ablation, runs: Runs, usual: Usual) -> Study:
         if start in trained and record.config.get("label_fraction", 1.0) == 1.0:
             row, at = trained[start]
             lines += [
-                (row, at, record.seed, f"{record.kind}.{metric}", value, record.run_id)
-                for metric, value in record.metrics.items()
+                (row, at, record.seed, metric, value, record.run_id)
+                for metric, value in metrics_of(record).items()
             ]
     table = pd.DataFrame(lines, columns=["row", "at", "seed", "metric", "value", "run_id"])
     own = {row: label(vary, getattr(usual(row), vary)) for row in rows}

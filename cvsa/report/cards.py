@@ -24,7 +24,7 @@ from cvsa.freshness import freshness
 from cvsa.records import HISTORY, WEIGHTS, Record, Runs, atomic_write, collect, read_record
 from cvsa.report.page import Page, markdown, percent
 from cvsa.report.sources import Sources
-from cvsa.report.tables import METRICS
+from cvsa.report.tables import METRICS, metrics_of
 from cvsa.report.where import counted, hardware_words, run_commands
 
 SHOWN_ROW = "BYOL+CVSA"  # whose fine-tuned network the book shows a card of
@@ -206,8 +206,8 @@ def results(record: Record, runs: Runs) -> pd.DataFrame:
     for _, each in [(Path(), record), *siblings(record, runs)]:
         asked = [each] if record.kind == "finetune" else _children(each, runs)
         for other in asked:
-            for name, value in other.metrics.items():
-                if (measure := METRICS.get(f"{other.kind}.{name}")) is not None:
+            for metric, value in metrics_of(other).items():
+                if (measure := METRICS.get(metric)) is not None:
                     values.setdefault(measure, []).append((each.seed, value))
     lines = [
         {"measure": measure, "here": found[0][1], "seeds": found}
@@ -243,7 +243,7 @@ def limits(record: Record, measured: pd.DataFrame) -> list[str]:
         told.append("Trained on drawn birds: nothing here shows that it is of use on photographs.")
         told.append(
             f"In {percent(config['habitat_bias'], 0)} % of the training images the background gives the "
-            "class away, by design; tested are birds without their habitat, unless a line says otherwise."
+            "class away, by design; on the test splits the background tells nothing."
         )
     if config.get("backbone") in ("resnet_slim", "vit_slim"):
         told.append("A slim network for small images, to show a method in minutes: no general backbone.")

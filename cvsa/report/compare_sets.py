@@ -34,7 +34,7 @@ from cvsa.report.compare import (
 )
 from cvsa.report.compare_match import KIND_ORDER, NO_PARAMETERS, Entry, Key, Line, Pair, load, match
 from cvsa.report.statistics import SAME, adjusted, detectable, paired_t_interval, t_test
-from cvsa.report.tables import METRICS
+from cvsa.report.tables import METRICS, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -221,9 +221,10 @@ def metric_lines(pairs: Mapping[Key, Pair]) -> list[dict[str, Any]]:
     """
     grouped: dict[tuple[str, Line], list[tuple[int, float, float]]] = defaultdict(list)
     for (line, seed, _), (a, b) in pairs.items():
-        for name, value in a.record.metrics.items():
-            if name in b.record.metrics:
-                grouped[f"{line.kind}.{name}", line].append((seed, value, b.record.metrics[name]))
+        there = metrics_of(b.record)
+        for metric, value in metrics_of(a.record).items():
+            if metric in there:
+                grouped[metric, line].append((seed, value, there[metric]))
     lines: list[dict[str, Any]] = []
     for (name, experiment), values in grouped.items():
         seeds, one, other = (list(column) for column in zip(*sorted(values), strict=True))

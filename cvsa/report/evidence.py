@@ -33,8 +33,8 @@ AUTHORS = {
 NAMES = {"synthbirds": "SynthBirds", "pets": "Oxford-IIIT Pet", "inat2018": "iNaturalist 2018", **AUTHORS}
 NETWORK = "resnet50"
 LOST = {  # metric -> what it is the difference of
-    "finetune.swap_loss": ("finetune.test_accuracy", "finetune.test_swapped_accuracy"),
-    "probe.swap_loss": ("probe.linear_test", "probe.linear_test_swapped"),
+    "finetune.swap_loss": ("finetune.val_accuracy", "finetune.test_swapped_accuracy"),
+    "probe.swap_loss": ("probe.linear_val", "probe.linear_test_swapped"),
 }
 
 

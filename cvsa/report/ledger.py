@@ -12,6 +12,7 @@ from cvsa.report.claims import Claim, Part, claims
 from cvsa.report.evaluated import DASH, several, signed
 from cvsa.report.evidence import Evidence, Tested, contradicted, ledger, verdict_of
 from cvsa.report.ledger_figures import forest
+from cvsa.report.measures import otherwise
 from cvsa.report.page import Page, interval, p_value
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import POWER, seeds_needed
@@ -155,6 +156,7 @@ def sentences(claim: Claim, tested: Sequence[Tested], every: Sequence[Tested]) -
             _contrary(first),
             _open(first),
             _missing(claim, first),
+            otherwise(claim, first),
             _needed(first, [each for each in every if each.runs.name == first.runs.name]),
             _others(others),
         )

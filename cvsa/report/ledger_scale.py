@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cvsa.report import tables
-from cvsa.report.claims import FINETUNED, claims
+from cvsa.report.claims import claims
 from cvsa.report.evaluated import DASH, several
 from cvsa.report.evidence import RunSet, Tested, ledger, run_sets, verdict_of
 from cvsa.report.figures import scale_lines
@@ -49,7 +49,7 @@ def measured(runs: RunSet) -> pd.DataFrame:
         Columns row (as in the catalogue), scale (NaN for plain rows), seed, percent, run_id; empty where no
         row has two scales.
     """
-    every = runs.table[runs.table["metric"] == FINETUNED] if len(runs.table) else runs.table
+    every = runs.table[runs.table["metric"] == tables.TOP1] if len(runs.table) else runs.table
     if every.empty:
         return every
     every = every.assign(row=every["row"].str.split(" at ").str[0], percent=100 * every["value"])

@@ -10,7 +10,6 @@ from cvsa.methods.catalogue import ROWS, TABLES, Line, plain_row
 from cvsa.report import tables
 from cvsa.report.claims import (
     CUB,
-    FINETUNED,
     Claim,
     Part,
     reported_difference,
@@ -100,7 +99,7 @@ def _table(page: Page, name: str, table: str, lines: Sequence[Line], sets: Seque
     }
     found = ledger_of([tested for runs in sets for tested in judge(runs, list(claims.values()))])
     summaries = {
-        runs.name: tables.by_row(runs.table[runs.table["row"].isin(map(row_name, lines))], FINETUNED)
+        runs.name: tables.by_row(runs.table[runs.table["row"].isin(map(row_name, lines))], tables.TOP1)
         for runs in sets
     }
     shown = [runs for runs in sets if len(summaries[runs.name]) * SHARE >= len(lines)]
@@ -118,8 +117,8 @@ def _table(page: Page, name: str, table: str, lines: Sequence[Line], sets: Seque
         })  # fmt: skip
         used |= {run for each in tested for run in each.run_ids}
     for runs in shown:
-        rows = runs.table[runs.table["row"].isin(map(row_name, lines)) & (runs.table["metric"] == FINETUNED)]
-        used |= set(rows["run_id"])
+        tuned = runs.table[runs.table["metric"] == tables.TOP1]
+        used |= set(tuned.loc[tuned["row"].isin(map(row_name, lines)), "run_id"])
     page.table(name, pd.DataFrame(written), sorted(used))
 
 

@@ -137,7 +137,7 @@ def interventions(config: PretrainConfig, count: int = 6, size: int = 96) -> dic
 def labels(page: Page, runs: list[tuple[Path, Record]], ablation: Ablation) -> None:
     """Fine-tuned accuracy against the share of the labels, ``labels.svg`` and a table."""
     table = tables.second_stages(tables.long_table(runs))
-    table = table[(table["metric"] == "finetune.test_accuracy") & table["seed"].isin(ablation.seeds)]
+    table = table[(table["metric"] == tables.TOP1) & table["seed"].isin(ablation.seeds)]
     table = table[table["row"].isin(ablation.rows) & table["labels"].isin(ablation.values)]
     pivot = table.pivot_table(index="row", columns="labels", values="value").reindex(ablation.rows)
     shown = pd.DataFrame({"row": pivot.index})

@@ -65,7 +65,7 @@ def photographs(page: Page, folder: Path) -> None:
         raise CVSAError(f"No committed records in {folder}. Restore them from version control.")
     page.table(preset, _rows(record for _, record in runs))
     measured = tables.main_runs(tables.long_table(runs))
-    contrasts = tables.differences(measured, "finetune.test_accuracy").assign(metric="fine-tuned")
+    contrasts = tables.differences(measured, tables.TOP1).assign(metric="fine-tuned")
     if len(contrasts):
         page.table(f"contrasts_{preset}", contrast_table(contrasts))
     page.text(preset, _findings([record for _, record in runs], contrasts))

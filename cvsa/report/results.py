@@ -21,7 +21,7 @@ from cvsa.report.where import hardware_words, several
 SHOWN = {
     "linear": "probe.linear_test",
     "habitat": "probe.habitat_linear",
-    "finetuned": next(iter(tables.METRICS)),
+    "finetuned": tables.TOP1,
 }  # in the dot plots and in the prose: name of the number -> metric
 CHANCE = "habitat_chance"
 
@@ -36,9 +36,9 @@ def measured(page: Page, key: str, runs: Runs) -> None:
     """
     table = _main(runs)
     used = set(table["run_id"])
-    rows = rows_with(table, tables.METRICS)
+    rows = rows_with(table, tables.ON_BIRDS)
     shown: dict[str, list[str]] = {"row": rows}
-    for metric, title in tables.METRICS.items():
+    for metric, title in tables.ON_BIRDS.items():
         lines = tables.by_row(table, metric).T.to_dict("series")
         shown[title.replace(", ", ",<br>")] = [cell(lines[row]) if row in lines else DASH for row in rows]
     page.table(f"results_{key}", or_dash(pd.DataFrame(shown)), used)
@@ -62,7 +62,7 @@ def contrasts(page: Page, key: str, runs: Runs) -> None:
     """Each row against the one that lacks part of it: ``tables/contrasts_KEY`` and ``text/findings_KEY``."""
     table = _main(runs)
     used = set(table["run_id"])
-    parts = {title: tables.differences(table, metric) for metric, title in tables.METRICS.items()}
+    parts = {title: tables.differences(table, metric) for metric, title in tables.ON_BIRDS.items()}
     every = pd.concat([part.assign(metric=title) for title, part in parts.items()])
     page.table(f"contrasts_{key}", or_dash(contrast_table(every)), used)
     told = [_finding(line) for line in every.itertuples() if line.separated != "no"]
@@ -73,7 +73,7 @@ def contrasts(page: Page, key: str, runs: Runs) -> None:
 def _main(runs: Runs) -> pd.DataFrame:
     """The runs of the first table, with the metrics that it shows."""
     table = tables.main_runs(tables.long_table(runs))
-    return table[table["metric"].isin(tables.METRICS)]
+    return table[table["metric"].isin(tables.ON_BIRDS)]
 
 
 def _finding(line: Any) -> str:
@@ -97,7 +97,7 @@ def _chance(runs: Runs) -> dict[str, float]:
 
 def _dots(page: Page, suffix: str, table: pd.DataFrame, chance: Mapping[str, float]) -> None:
     """Dot plots of the probes and of fine-tuning, with chance as a vertical line."""
-    rows = rows_with(table, tables.METRICS)
+    rows = rows_with(table, tables.ON_BIRDS)
 
     def panel(axis: Axes, name: str, title: str, guess: float) -> set[str]:
         metric = SHOWN[name]
@@ -113,7 +113,7 @@ def _dots(page: Page, suffix: str, table: pd.DataFrame, chance: Mapping[str, flo
     used |= panel(right, "habitat", "habitat, linear probe (lower is better)", chance["habitat"])
     page.figure(f"probes{suffix}.svg", figure, used)
     figure = Figure(figsize=(6.5, height), layout="constrained")
-    used = panel(figure.subplots(), "finetuned", tables.METRICS[SHOWN["finetuned"]], chance["class"])
+    used = panel(figure.subplots(), "finetuned", tables.ON_BIRDS[SHOWN["finetuned"]], chance["class"])
     page.figure(f"finetune{suffix}.svg", figure, used)
 
 

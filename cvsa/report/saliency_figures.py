@@ -13,12 +13,13 @@ from matplotlib.lines import Line2D
 
 from cvsa.evaluation.comparison import MaskedImages
 from cvsa.report.figures import colour, image_grid
+from cvsa.report.tables import TOP1
 from cvsa.saliency.boxes import map_to_box
 from cvsa.saliency.degrade import find_degradation
 from cvsa.saliency.detectors import find_detector
 
 METRICS = {
-    "finetune.test_accuracy": "fine-tuned",
+    TOP1: "fine-tuned",
     "probe.knn_test": "kNN",
     "probe.linear_test": "linear probe",
 }

@@ -245,6 +245,7 @@ SECTIONS = (
     Section("live", _live, ("results_live", "probes.svg", "finetune.svg"), (LIVE,)),
     Section("scale_of", _scale_of, ("evidence_*",), (*EVIDENCE, *NOTED)),
     Section("ledger", later("ledger"), ("ledger*",)),
+    Section("measures", later("measures"), ("measures*",)),
     Section("tables", later("ledger_tables"), ("table_1", "table_2")),
     Section("scale", later("ledger_scale"), ("scale", "scale_*")),
     Section("sweep", _sweep, ("sweep",), ("sweep",)),

@@ -14,10 +14,11 @@ from cvsa.grid import Ablation, Grid
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import Runs
 from cvsa.report import evidence
-from cvsa.report.claims import FINETUNED, Claim, Part, claims
+from cvsa.report.claims import Claim, Part, claims
 from cvsa.report.evidence import contradicted, judge, ledger, named, run_sets, verdict_of
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import Interval
+from cvsa.report.tables import TOP1
 from cvsa.report.verdicts import rank, verdict_of_claim, verdict_of_part
 
 NAN = float("nan")
@@ -143,7 +144,7 @@ def finetuned(number: int, row: str, seed: int, share: float, root: Path, **trai
     first, second = f"{number:06x}aaaaaa", f"{number:06x}bbbbbb"
     config = {"dataset": "synthbirds", "backbone": "resnet_slim", "epochs": 20, "swap_scale": 0.5} | trained
     shared: dict[str, Any] = {"row": row, "seed": seed, "stage2": row}
-    metrics = {"test_accuracy": share, "test_swapped_accuracy": share - 0.1}
+    metrics = {"val_accuracy": share + 0.1, "test_swapped_accuracy": share}
     return [
         (root / first, example_record(kind="pretrain", run_id=first, config=config, metrics={"loss": 1.0},
                                       counts={"train_images": 1000}, **shared)),
@@ -222,11 +223,11 @@ def test_variants_of_a_set_are_no_evidence_but_scales_are(tmp_path: Path) -> Non
     live += finetuned(60, "BYOL+SS", 0, 0.9, tmp_path, swap_probability=0.25)
     live += finetuned(61, "BYOL+SS", 0, 0.4, tmp_path, swap_scale=0.08)
     table = named(live, ["swap_probability", "swap_scale"])
-    part = table[table["metric"] == FINETUNED]
+    part = table[table["metric"] == TOP1]
     assert part[part["row"] == "BYOL+SS"]["value"].tolist() == pytest.approx([0.52, 0.54])
     assert part[part["row"] == "BYOL+SS at 0.08"]["value"].tolist() == [0.4]
     unknown = named(live)
-    twice = unknown[(unknown["metric"] == FINETUNED) & (unknown["row"] == "BYOL+SS")]
+    twice = unknown[(unknown["metric"] == TOP1) & (unknown["row"] == "BYOL+SS")]
     assert twice["seed"].tolist() == [1], "of two runs that cannot be told apart neither counts"
     lost = table[(table["metric"] == "finetune.swap_loss") & (table["row"] == "BYOL")]["value"]
     assert lost.tolist() == pytest.approx([0.1, 0.1])

@@ -164,7 +164,7 @@ def test_two_sets_are_paired_by_what_varies(tmp_path: Path) -> None:
         "BYOL+SS, swap_scale 0.08",
     }
     assert sections["Configuration"].table.to_numpy().tolist() == [["epochs", "20", "40", "all pretrain"]]
-    table = sections["finetune.test_accuracy: fine-tuned"].table
+    table = sections["finetune.top1: fine-tuned"].table
     assert table["experiment"].tolist() == ["BYOL", "BYOL+SS, swap_scale 0.08", "BYOL+SS, swap_scale 0.5"]
     line = table.iloc[0]
     assert (line["seeds"], line["A"], line["B"], line["B − A"]) == (2, "0.55", "0.655", "+0.1050")

@@ -1,0 +1,250 @@
+"""What networks are tested on: how far each measure can be trusted, and what another would say. [O]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cvsa.report import tables
+from cvsa.report.claims import FULL, Claim, claims
+from cvsa.report.evaluated import DASH, SCRATCH, or_dash, rows_with, several, signed
+from cvsa.report.evidence import RunSet, Tested, judge, run_sets
+from cvsa.report.page import Page, interval, p_value, percent
+from cvsa.report.sources import Sources
+from cvsa.report.statistics import mean_interval
+from cvsa.report.tables import TOP1
+
+# Metric -> what the test images of drawn birds show.
+MEASURES = {
+    TOP1: "habitats of others",
+    "finetune.test_accuracy": "a plain backdrop",
+    "finetune.val_accuracy": "habitats as in training",
+}
+FEATURES = {
+    "probe.linear_test_swapped": "habitats of others",
+    "probe.linear_test": "a plain backdrop",
+    "probe.linear_val": "habitats as in training",
+}
+TITLES = {metric: f"fine-tuned,<br>{shown}" for metric, shown in MEASURES.items()} | {
+    metric: f"linear probe,<br>{shown}" for metric, shown in FEATURES.items()
+}
+# What is compared with no pre-training.
+GAINS = {
+    TOP1: "fine-tuned",
+    "probe.linear_val": "linear probe,<br>habitats as in training",
+    "probe.linear_test": "linear probe,<br>plain backdrop",
+    "probe.knn_test": "kNN,<br>plain backdrop",
+}
+GAP = "pretrain.attention_gap"
+A_PAIR = 2  # seeds of the cheapest comparison
+
+
+def draw(page: Page, sources: Sources) -> None:
+    """``tables/measures``, ``tables/measures_verdicts``, ``text/measures``, ``text/measures_luck``.
+
+    Args:
+        page: where they go.
+        sources: all records at hand; sets of drawn birds that were fine-tuned are looked at.
+    """
+    sets = [each for each in run_sets(sources) if measured(each)]
+    with page.source([run for each in sets for run in each.table["run_id"].unique()]):
+        told = reliability(sets)
+        page.table("measures", reliability_table(told))
+        page.text("measures", on_reliability(told))
+        page.table("measures_verdicts", verdicts_table(sets))
+        page.text("measures_luck", on_luck(sets))
+    table = tables.main_runs(tables.long_table(sources.main))
+    with page.source(sources.main):
+        page.table("measures_gains", or_dash(gains_table(table)))
+        gap = tables.by_row(table, GAP)["mean"].get(FULL)
+        page.number("measures.attention", DASH if gap is None else f"{gap:.2f}")
+
+
+def measured(runs: RunSet) -> bool:
+    """Whether fine-tuned networks of a set were tested in each of these ways."""
+    return len(runs.table) > 0 and MEASURES.keys() <= set(runs.table["metric"])
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How well a measure tells the rows of a set apart, of rows with two seeds or more.
+
+    Attributes:
+        runs, metric: the set and the measure.
+        rows, trainings: how many.
+        best: highest mean of a row.
+        within: spread of a row's seeds, pooled standard deviation.
+        between: standard deviation of the rows' means.
+        f, p: one-way analysis of variance.
+    """
+
+    runs: RunSet
+    metric: str
+    rows: int
+    trainings: int
+    best: float
+    within: float
+    between: float
+    f: float
+    p: float
+
+
+def reliability(sets: Iterable[RunSet]) -> list[Reliability]:
+    """One a set and measure; none of a set with less than two rows of two seeds."""
+    found = []
+    for runs in sets:
+        for metric in TITLES:
+            chosen = runs.table[runs.table["metric"] == metric]
+            groups = [part["value"].to_numpy(float) for _, part in chosen.groupby("row")]
+            groups = [values for values in groups if len(values) > 1]
+            if len(groups) < 2:
+                continue
+            means = [float(values.mean()) for values in groups]
+            within = float(np.sqrt(np.mean([values.var(ddof=1) for values in groups])))
+            test = stats.f_oneway(*groups)
+            found.append(
+                Reliability(
+                    runs, metric, len(groups), sum(map(len, groups)), max(means), within,
+                    float(np.std(means, ddof=1)), float(test.statistic), float(test.pvalue),
+                )
+            )  # fmt: skip
+    return found
+
+
+def reliability_table(told: Sequence[Reliability]) -> pd.DataFrame:
+    """For people, spreads in points."""
+    lines = [
+        {
+            "measure": TITLES[each.metric],
+            "runs": each.runs.label,
+            "rows,<br>trainings": f"{each.rows}, {each.trainings}",
+            "best row,<br>%": percent(each.best),
+            "spread of<br>a row's seeds": f"{100 * each.within:.1f}",
+            "spread of<br>the rows": f"{100 * each.between:.1f}",
+            "F": f"{each.f:.1f}",
+            "p": p_value(each.p),
+        }
+        for each in told
+    ]
+    return pd.DataFrame(lines or [{"measure": DASH, "runs": DASH}])
+
+
+def on_reliability(told: Sequence[Reliability]) -> list[str]:
+    """For each set, how far each way of testing fine-tuned networks tells rows apart."""
+    lines = []
+    for label in dict.fromkeys(each.runs.label for each in told):
+        part = [each for each in told if each.runs.label == label and each.metric in MEASURES]
+        if part:
+            shown = [
+                f"{MEASURES[each.metric]}, {100 * each.within:.1f} points (F = {each.f:.1f}, best row "
+                f"{percent(each.best)} %)"
+                for each in part
+            ]
+            best = max(part, key=lambda each: each.f)
+            lines.append(
+                f"{_capital(label)}, spread of a row's seeds by what the test images show: "
+                f"{'; '.join(shown)}. Told apart best by {MEASURES[best.metric]}."
+            )
+    return lines or ["No set of runs has two rows with two seeds each."]
+
+
+def verdicts_table(sets: Sequence[RunSet]) -> pd.DataFrame:
+    """What the claims about fine-tuned accuracy would be judged by each measure: a line a claim and set."""
+    lines = []
+    for claim in claims():
+        for runs in sets if _concerned(claim) else []:
+            found = by_measure(claim, runs)
+            if found[TOP1].tested:
+                shown = {MEASURES[metric]: _cell(each) for metric, each in found.items()}
+                lines.append({"claim": f"**{claim.key}** {claim.short}", "runs": runs.label, **shown})
+    return pd.DataFrame(lines or [{"claim": DASH, "runs": DASH}])
+
+
+def gains_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What pre-training gives over none, a line a row: fine-tuned, and in frozen features.
+
+    Args:
+        table: of ``tables.main_runs``.
+
+    Returns:
+        In points: the mean of paired differences to Random, its interval and every seed.
+    """
+    lines = []
+    for row in (name for name in rows_with(table, GAINS) if name != SCRATCH):
+        line = {"row": row}
+        for metric, title in GAINS.items():
+            values = tables.paired(table, metric, row, SCRATCH)["difference"].tolist()
+            line[title] = _gain(values) if values else DASH
+        lines.append(line)
+    return pd.DataFrame(lines, columns=["row", *GAINS.values()])
+
+
+def _gain(values: list[float]) -> str:
+    span = mean_interval(values)
+    told = f"**{signed(float(np.mean(values)))}**"
+    if span is None:
+        return f"{told}<br><small>one seed</small>"
+    seeds = ", ".join(map(signed, values))
+    return f"{told}<br>{interval(span.low, span.high, signed)}<br><small>{seeds}</small>"
+
+
+def by_measure(claim: Claim, runs: RunSet) -> dict[str, Tested]:
+    """A claim judged by each measure; p-values are corrected over its own parts with that measure."""
+    return {
+        metric: judge(runs, [replace(claim, parts=tuple(replace(p, metric=metric) for p in claim.parts))])[0]
+        for metric in MEASURES
+    }
+
+
+def otherwise(claim: Claim, tested: Tested) -> str:
+    """A sentence on what the other ways of testing say of a claim; empty where there are none."""
+    if not _concerned(claim) or not measured(tested.runs):
+        return ""
+    found = by_measure(claim, tested.runs)
+    told = [
+        f"{MEASURES[metric]} {each.verdict}, {each.tested[0][0].rows} {signed(each.tested[0][1].mean)}"
+        for metric, each in found.items()
+        if metric != TOP1 and each.tested
+    ]
+    return f"The same networks on other test images: {'; '.join(told)}." if told else ""
+
+
+def on_luck(sets: Iterable[RunSet]) -> list[str]:
+    """How often two seeds alone would have shown the other sign than all seeds together."""
+    lines = []
+    for runs in sets:
+        for metric, shown in MEASURES.items():
+            told = [each for pair in tables.COMPARED if (each := _luck(runs, metric, *pair))]
+            if told:
+                lines.append(f"{_capital(runs.label)}, tested on {shown}: {several(told)}.")
+    return lines or [f"No set of runs has more than {A_PAIR + 1} seeds of two rows that are compared."]
+
+
+def _luck(runs: RunSet, metric: str, row: str, against: str) -> str:
+    values = tables.paired(runs.table, metric, row, against)["difference"].to_numpy(float)
+    if len(values) <= A_PAIR + 1:
+        return ""
+    pairs = [float(np.mean(pair)) for pair in combinations(values, A_PAIR)]
+    other = sum(np.sign(pair) != np.sign(values.mean()) for pair in pairs)
+    return f"{other} of {len(pairs)} for {row} − {against} ({signed(float(values.mean()))})"
+
+
+def _concerned(claim: Claim) -> bool:
+    return all(part.metric == TOP1 for part in claim.parts)
+
+
+def _cell(tested: Tested) -> str:
+    if not tested.tested:
+        return DASH
+    part, each = tested.tested[0]
+    rows = part.rows.replace(" − ", "<br>− ")
+    return f"{tested.verdict}<br><small>{rows}: {signed(each.mean)}</small>"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
