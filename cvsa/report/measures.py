@@ -13,7 +13,7 @@ from scipy import stats
 from cvsa.report import tables
 from cvsa.report.claims import FULL, Claim, claims
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, rows_with, several, signed
-from cvsa.report.evidence import RunSet, Tested, judge, run_sets
+from cvsa.report.evidence import RunSet, Tested, judge, main_runs, run_sets
 from cvsa.report.page import Page, interval, p_value, percent
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import mean_interval
@@ -58,9 +58,11 @@ def draw(page: Page, sources: Sources) -> None:
         page.text("measures", on_reliability(told))
         page.table("measures_verdicts", verdicts_table(sets))
         page.text("measures_luck", on_luck(sets))
-    table = tables.main_runs(tables.long_table(sources.main))
+    second = tables.second_stages(tables.long_table(main_runs(sources)))
+    table = second[second["labels"] == 1]
     with page.source(sources.main):
         page.table("measures_gains", or_dash(gains_table(table)))
+        page.table("measures_labels", or_dash(labels_table(second, _a_class(sources))))
         gap = tables.by_row(table, GAP)["mean"].get(FULL)
         page.number("measures.attention", DASH if gap is None else f"{gap:.2f}")
 
@@ -182,6 +184,35 @@ def gains_table(table: pd.DataFrame) -> pd.DataFrame:
             line[title] = _gain(values) if values else DASH
         lines.append(line)
     return pd.DataFrame(lines, columns=["row", *GAINS.values()])
+
+
+def labels_table(table: pd.DataFrame, images: float) -> pd.DataFrame:
+    """Fine-tuning with fewer labels: the level of Random, then differences of rows, a column a share.
+
+    Args:
+        table: of ``tables.second_stages``.
+        images: training images of a class.
+
+    Returns:
+        In percent and points; a dash where a share was not run for a row.
+    """
+    tuned = table[table["metric"] == TOP1]
+    lines: list[dict[str, str]] = [{"row": f"{SCRATCH}, %"}]
+    lines += [{"row": f"{row}<br>− {against}"} for row, against in (("BYOL", SCRATCH), *tables.COMPARED)]
+    for share in sorted(set(tuned["labels"])):
+        part, title = tuned[tuned["labels"] == share], f"{images * share:.0f} labels<br>a class"
+        level = part.loc[part["row"] == SCRATCH, "value"]
+        lines[0][title] = percent(level.mean()) if len(level) else DASH
+        for line, pair in zip(lines[1:], (("BYOL", SCRATCH), *tables.COMPARED), strict=True):
+            values = tables.paired(part, TOP1, *pair)["difference"].tolist()
+            line[title] = _gain(values) if values else DASH
+    return pd.DataFrame([line for line in lines if set(line.values()) - {line["row"], DASH}])
+
+
+def _a_class(sources: Sources) -> float:
+    """Training images of a class in the main set; NaN without one."""
+    counts = [record.counts for _, record in sources.main if "classes" in record.counts]
+    return max((each["train_images"] / each["classes"] for each in counts), default=float("nan"))
 
 
 def _gain(values: list[float]) -> str:

@@ -87,6 +87,22 @@ def test_top1_is_the_first_split_there_is() -> None:
     assert TOP1 not in tables.metrics_of(example_record(kind="probe", metrics={"linear_test": 0.1}))
 
 
+def test_few_labels_have_a_column_each() -> None:
+    given = {"Random": (0.2, 0.8), "MoCo.v2": (0.25, 0.8), "MoCo.v2+SS": (0.35, 0.9)}
+    lines = [
+        {"row": row, "seed": seed, "labels": share, "metric": TOP1, "value": value + seed / 100,
+         "run_id": "r", "folder": Path()}
+        for row, values in given.items() for share, value in zip((0.1, 1.0), values, strict=True)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    told = measures.labels_table(pd.DataFrame(lines), 80.0).set_index("row")
+    assert list(told.columns) == ["8 labels<br>a class", "80 labels<br>a class"]
+    assert told.loc["Random, %"].tolist() == ["20.5", "80.5"]
+    assert told.loc["MoCo.v2+SS<br>− MoCo.v2", "8 labels<br>a class"].startswith("**+10.0**<br>[+10.0")
+    assert list(told.index) == ["Random, %", "MoCo.v2+SS<br>− MoCo.v2"]  # what no row measured has no line
+    assert measures.labels_table(pd.DataFrame(columns=[*lines[0]]), 80.0).empty
+
+
 def test_gains_are_paired_with_no_pre_training() -> None:
     shared = {"metric": "probe.knn_test", "run_id": "r", "folder": Path()}
     lines = [
