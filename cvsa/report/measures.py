@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -13,7 +13,7 @@ from scipy import stats
 from cvsa.report import tables
 from cvsa.report.claims import FULL, Claim, claims
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, rows_with, several, signed
-from cvsa.report.evidence import RunSet, Tested, judge, main_runs, run_sets
+from cvsa.report.evidence import RunSet, Tested, judge, ledger, main_runs, run_sets
 from cvsa.report.page import Page, interval, p_value, percent
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import mean_interval
@@ -42,6 +42,7 @@ GAINS = {
 }
 GAP = "pretrain.attention_gap"
 A_PAIR = 2  # seeds of the cheapest comparison
+ENOUGH = 3  # rows, and seeds of each, for an analysis of variance that tells something
 
 
 def draw(page: Page, sources: Sources) -> None:
@@ -56,7 +57,8 @@ def draw(page: Page, sources: Sources) -> None:
         told = reliability(sets)
         page.table("measures", reliability_table(told))
         page.text("measures", on_reliability(told))
-        page.table("measures_verdicts", verdicts_table(sets))
+        speaking = {key: tested[0].runs for key, tested in ledger(sources, claims()).items() if tested}
+        page.table("measures_verdicts", verdicts_table(speaking))
         page.text("measures_luck", on_luck(sets))
     second = tables.second_stages(tables.long_table(main_runs(sources)))
     table = second[second["labels"] == 1]
@@ -74,7 +76,7 @@ def measured(runs: RunSet) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How well a measure tells the rows of a set apart, of rows with two seeds or more.
+    """How well a measure tells the rows of a set apart.
 
     Attributes:
         runs, metric: the set and the measure.
@@ -97,14 +99,14 @@ class Reliability:
 
 
 def reliability(sets: Iterable[RunSet]) -> list[Reliability]:
-    """One a set and measure; none of a set with less than two rows of two seeds."""
+    """One a set and measure, of rows with ``ENOUGH`` seeds; none of a set with less than so many rows."""
     found = []
     for runs in sets:
         for metric in TITLES:
             chosen = runs.table[runs.table["metric"] == metric]
             groups = [part["value"].to_numpy(float) for _, part in chosen.groupby("row")]
-            groups = [values for values in groups if len(values) > 1]
-            if len(groups) < 2:
+            groups = [values for values in groups if len(values) >= ENOUGH]
+            if len(groups) < ENOUGH:
                 continue
             means = [float(values.mean()) for values in groups]
             within = float(np.sqrt(np.mean([values.var(ddof=1) for values in groups])))
@@ -122,8 +124,8 @@ def reliability_table(told: Sequence[Reliability]) -> pd.DataFrame:
     """For people, spreads in points."""
     lines = [
         {
-            "measure": TITLES[each.metric],
-            "runs": each.runs.label,
+            "measure": TITLES[each.metric].replace(" ", "&nbsp;").replace("-", "&#8209;"),
+            "runs": each.runs.label.replace(" ", "<br>"),
             "rows,<br>trainings": f"{each.rows}, {each.trainings}",
             "best row,<br>%": percent(each.best),
             "spread of<br>a row's seeds": f"{100 * each.within:.1f}",
@@ -137,34 +139,33 @@ def reliability_table(told: Sequence[Reliability]) -> pd.DataFrame:
 
 
 def on_reliability(told: Sequence[Reliability]) -> list[str]:
-    """For each set, how far each way of testing fine-tuned networks tells rows apart."""
+    """For each set, which way of testing fine-tuned networks tells rows apart best."""
     lines = []
     for label in dict.fromkeys(each.runs.label for each in told):
         part = [each for each in told if each.runs.label == label and each.metric in MEASURES]
         if part:
             shown = [
-                f"{MEASURES[each.metric]}, {100 * each.within:.1f} points (F = {each.f:.1f}, best row "
-                f"{percent(each.best)} %)"
-                for each in part
+                f"{MEASURES[each.metric]} (F = {each.f:.1f})"
+                for each in sorted(part, key=lambda each: -each.f)
             ]
-            best = max(part, key=lambda each: each.f)
-            lines.append(
-                f"{_capital(label)}, spread of a row's seeds by what the test images show: "
-                f"{'; '.join(shown)}. Told apart best by {MEASURES[best.metric]}."
-            )
-    return lines or ["No set of runs has two rows with two seeds each."]
+            then = " and ".join(shown[1:])
+            lines.append(f"{_capital(label)}: rows are told apart best by {shown[0]}, then by {then}.")
+    return lines or [f"No set of runs has {ENOUGH} rows with {ENOUGH} seeds each."]
 
 
-def verdicts_table(sets: Sequence[RunSet]) -> pd.DataFrame:
-    """What the claims about fine-tuned accuracy would be judged by each measure: a line a claim and set."""
+def verdicts_table(speaking: Mapping[str, RunSet]) -> pd.DataFrame:
+    """What the claims about fine-tuned accuracy would be judged by each measure: a line a claim.
+
+    Args:
+        speaking: key of a claim -> the set that speaks for it.
+    """
     lines = []
     for claim in claims():
-        for runs in sets if _concerned(claim) else []:
-            found = by_measure(claim, runs)
-            if found[TOP1].tested:
-                shown = {MEASURES[metric]: _cell(each) for metric, each in found.items()}
-                lines.append({"claim": f"**{claim.key}** {claim.short}", "runs": runs.label, **shown})
-    return pd.DataFrame(lines or [{"claim": DASH, "runs": DASH}])
+        runs = speaking.get(claim.key)
+        if runs is not None and _concerned(claim) and measured(runs):
+            shown = {MEASURES[metric]: _cell(each) for metric, each in by_measure(claim, runs).items()}
+            lines.append({"claim": f"**{claim.key}** {claim.short}<br><small>{runs.label}</small>", **shown})
+    return pd.DataFrame(lines or [{"claim": DASH, **dict.fromkeys(MEASURES.values(), DASH)}])
 
 
 def gains_table(table: pd.DataFrame) -> pd.DataFrame:

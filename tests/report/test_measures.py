@@ -19,6 +19,8 @@ PLAIN, TRAINED = (metric for metric in MEASURES if metric != TOP1)
 SHARES = {
     "BYOL": {TOP1: [0.50, 0.51, 0.52, 0.53], PLAIN: [0.40, 0.60, 0.30, 0.70], TRAINED: [0.95] * 4},
     "BYOL+SS": {TOP1: [0.55, 0.56, 0.57, 0.50], PLAIN: [0.35, 0.50, 0.25, 0.65], TRAINED: [0.96] * 4},
+    "Random": {TOP1: [0.40, 0.41, 0.42, 0.43], PLAIN: [0.30, 0.50, 0.30, 0.60], TRAINED: [0.94] * 4},
+    "SimCLR": {TOP1: [0.90, 0.80], PLAIN: [0.90, 0.80], TRAINED: [0.97] * 2},  # too few seeds to count
 }
 
 
@@ -34,23 +36,23 @@ def run_set(shares: dict[str, dict[str, list[float]]] = SHARES, name: str = "sma
 
 def test_f_is_the_mean_square_between_rows_over_that_within() -> None:
     told = {each.metric: each for each in measures.reliability([run_set()])}
-    groups = [np.array(given[TOP1]) for given in SHARES.values()]
+    groups = [np.array(given[TOP1]) for given in SHARES.values() if len(given[TOP1]) == 4]
     means = [group.mean() for group in groups]
-    between = 4 * sum((mean - np.mean(means)) ** 2 for mean in means) / 1
-    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / 6
+    between = 4 * sum((mean - np.mean(means)) ** 2 for mean in means) / 2
+    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / 9
     each = told[TOP1]
     assert each.f == pytest.approx(between / within) and each.within == pytest.approx(within**0.5)
-    assert (each.rows, each.trainings, each.best) == (2, 8, pytest.approx(0.545))
+    assert (each.rows, each.trainings, each.best) == (3, 12, pytest.approx(0.545))
     assert told[PLAIN].f < 1 < each.f
     (sentence,) = measures.on_reliability([told[TOP1], told[PLAIN]])
-    assert "habitats of others" in sentence and sentence.endswith("Told apart best by habitats of others.")
+    assert "best by habitats of others (F" in sentence and "then by a plain backdrop (F" in sentence
 
 
-def test_sets_of_single_seeds_tell_nothing_and_say_so() -> None:
-    single = {row: {metric: values[:1] for metric, values in given.items()} for row, given in SHARES.items()}
+def test_sets_of_few_seeds_tell_nothing_and_say_so() -> None:
+    single = {row: {metric: values[:2] for metric, values in given.items()} for row, given in SHARES.items()}
     told = measures.reliability([run_set(single)])
     assert not told
-    assert "two seeds" in measures.on_reliability(told)[0]
+    assert "3 seeds" in measures.on_reliability(told)[0]
     assert measures.reliability_table(told).iloc[0].tolist() == ["–", "–"]
     assert "No set" in measures.on_luck([run_set(single)])[0]
 
@@ -76,8 +78,10 @@ def test_a_claim_is_told_by_every_measure() -> None:
     assert "a plain backdrop" in said and "-6.2" in said and "+3.0" not in said
     looks = next(each for each in claims() if each.key == "C7")
     assert measures.otherwise(looks, judge(runs, [looks])[0]) == ""
-    table = measures.verdicts_table([runs])
-    assert table["runs"].tolist() == ["committed `small_cpu`"] and "+3.0" in table["habitats of others"][0]
+    table = measures.verdicts_table({"C1": runs, "C7": runs})
+    assert len(table) == 1 and "committed `small_cpu`" in table["claim"][0]
+    assert "+3.0" in table["habitats of others"][0] and "-6.2" in table["a plain backdrop"][0]
+    assert measures.verdicts_table({}).iloc[0].tolist() == ["–"] * 4
 
 
 def test_top1_is_the_first_split_there_is() -> None:
