@@ -14,7 +14,7 @@ from cvsa.report import tables
 from cvsa.report.claims import FULL, Claim, claims
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, rows_with, several, signed
 from cvsa.report.evidence import RunSet, Tested, judge, ledger, main_runs, run_sets
-from cvsa.report.page import Page, interval, p_value, percent
+from cvsa.report.page import Page, in_lines, interval, p_value, percent
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import mean_interval
 from cvsa.report.tables import TOP1
@@ -221,7 +221,7 @@ def _gain(values: list[float]) -> str:
     told = f"**{signed(float(np.mean(values)))}**"
     if span is None:
         return f"{told}<br><small>one seed</small>"
-    seeds = ", ".join(map(signed, values))
+    seeds = in_lines(list(map(signed, values)))
     return f"{told}<br>{interval(span.low, span.high, signed)}<br><small>{seeds}</small>"
 
 

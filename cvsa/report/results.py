@@ -108,7 +108,9 @@ def _dots(page: Page, suffix: str, table: pd.DataFrame, chance: Mapping[str, flo
 
     def panel(axis: Axes, name: str, title: str, guess: float) -> set[str]:
         metric = SHOWN[name]
-        dots(axis, table, metric, rows, {"guessing": (guess, ":")}, frozen=name != "finetuned")
+        # Fine-tuned rows differ by little, far from guessing: an axis down to there would show nothing.
+        lines = {} if name == "finetuned" else {"guessing": (guess, ":")}
+        dots(axis, table, metric, rows, lines, frozen=name != "finetuned")
         axis.set_yticks(range(len(rows)), rows)
         axis.set(title=title, xlabel="top-1, %")
         return set(table.loc[table["metric"] == metric, "run_id"])
