@@ -390,6 +390,11 @@ class EvaluateConfig(LabelledConfig):
 
 Config = TypeVar("Config", bound=RunConfig)
 
+BUTTERFLIES = {
+    "dataset": "folder", "root": "$CVSA_DATA/butterfly100", "split_file": "alt_split.csv",
+    "saliency": "predicted",
+}  # fmt: skip
+
 # A preset holds, per kind, what differs from the fields' defaults. "extends" names the preset it starts from,
 # "stands_for" the one whose rows it runs at a smaller size.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -449,10 +454,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small_butterfly": {
         "about": "part of small: 100 butterflies and moths at 128 px, first stage on groceries",
         "extends": "small",
-        "all": {
-            "dataset": "folder", "root": "$CVSA_DATA/butterfly100", "split_file": "alt_split.csv",
-            "saliency": "predicted", "bank_size": 128,
-        },
+        "all": {**BUTTERFLIES, "bank_size": 128},
         "stage1": {"dataset": "folder", "root": "$CVSA_DATA/grocery81"},
     },
     "small_grocery": {
@@ -489,10 +491,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "butterfly100": {
         "about": "100 butterflies and moths at 64 px, predicted masks, read from $CVSA_DATA/butterfly100",
         "extends": "tiny",
-        "all": {
-            "dataset": "folder", "root": "$CVSA_DATA/butterfly100", "split_file": "alt_split.csv",
-            "saliency": "predicted", "image_size": 64, "bank_size": 64,
-        },
+        "all": {**BUTTERFLIES, "image_size": 64, "bank_size": 64},
         "pretrain": {"epochs": 12},
         "finetune": {"epochs": 10},
     },
