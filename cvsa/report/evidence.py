@@ -145,8 +145,8 @@ class Tested:
         """See :func:`cvsa.report.verdicts.rank`."""
         counts = [len(each.seeds) for _, each in self.tested]
         return rank(
-            fresh=not self.stale, comparable=self.runs.comparable, parts=len(counts),
-            repeated=sum(count > 1 for count in counts), seeds=sum(counts), epochs=self.runs.epochs,
+            fresh=not self.stale, comparable=self.runs.comparable, parts=len(counts), seeds=sum(counts),
+            repeated=sum(count > 1 for count in counts), seen=self.runs.images * self.runs.epochs,
         )  # fmt: skip
 
 

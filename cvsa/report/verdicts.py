@@ -96,20 +96,20 @@ def verdict_of_claim(parts: Sequence[Verdict]) -> Verdict:
 
 
 def rank(
-    *, fresh: bool, comparable: bool, parts: int, repeated: int, seeds: int, epochs: float
+    *, fresh: bool, comparable: bool, parts: int, repeated: int, seen: float, seeds: int
 ) -> tuple[float, ...]:
     """Which set of runs speaks for a claim: the one with the highest rank. No verdict enters it.
 
     Fresh before stale (made by other code than today's); then the authors' data and network before others;
-    then more parts tested with two seeds or more, more parts tested, more seeds in total, more epochs of
-    pre-training. Of equals the first, which is the live one.
+    then more parts tested with two seeds or more, more parts tested, more images seen in pre-training, more
+    seeds in total. Of equals the first, which is the live one.
 
     Args:
         fresh: whether all runs are fresh.
         comparable: see :func:`verdict_of_part`.
         parts: number of parts tested.
         repeated: those with two seeds or more.
+        seen: images times epochs of a pre-training.
         seeds: summed over the parts.
-        epochs: of the pre-training.
     """
-    return float(fresh), float(comparable), float(repeated), float(parts), float(seeds), epochs
+    return float(fresh), float(comparable), float(repeated), float(parts), seen, float(seeds)

@@ -98,12 +98,13 @@ def test_evidence_is_ranked_without_a_look_at_verdicts() -> None:
         "comparable": False,
         "parts": 2,
         "repeated": 1,
+        "seen": 20_000,
         "seeds": 3,
-        "epochs": 20,
     }
-    for better in ({"comparable": True}, {"repeated": 2}, {"parts": 3}, {"seeds": 4}, {"epochs": 100}):
+    for better in ({"comparable": True}, {"repeated": 2}, {"parts": 3}, {"seen": 100_000}, {"seeds": 4}):
         assert rank(**base | better) > rank(**base)
-    assert rank(**base) > rank(**base | {"fresh": False, "epochs": 1000, "seeds": 99, "comparable": True})
+    assert rank(**base) > rank(**base | {"fresh": False, "seen": 1e9, "seeds": 99, "comparable": True})
+    assert rank(**base | {"seen": 40_000}) > rank(**base | {"seeds": 9})
 
 
 def test_claims_are_the_paper_s_and_reported_numbers_its_tables() -> None:
@@ -207,7 +208,7 @@ def test_stale_sets_rank_after_fresh_ones_and_repeated_runs_are_named(tmp_path: 
     assert [each.stale for each in found] == [False, False, True]
     assert found[1].repeats == "this build (`tiny`)" and not found[0].repeats + found[2].repeats
     fresh = ledger(sources(tmp_path, live, more=more), [C1])["C1"]
-    assert [each.runs.name for each in fresh] == ["more", "tiny"], "more seeds come first"
+    assert [each.runs.name for each in fresh] == ["more", "tiny"], "more images seen come first"
     assert verdict_of(fresh) == "inconclusive" and verdict_of([]) == "not tested"
 
 
