@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cvsa.config import PRESETS, PretrainConfig, resolve
+from cvsa.data.sets import find_set
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
 from cvsa.records import Record, Runs
@@ -32,6 +34,8 @@ AUTHORS = {
 }
 NAMES = {"synthbirds": "SynthBirds", "pets": "Oxford-IIIT Pet", "inat2018": "iNaturalist 2018", **AUTHORS}
 NETWORK = "resnet50"
+# Labels a class of the data set that the authors' ablation is on, and most of their claims. [I]
+THEIRS = find_set("cub200").card.splits["train"] / find_set("cub200").card.classes
 LOST = {  # metric -> what it is the difference of
     "finetune.swap_loss": ("finetune.val_accuracy", "finetune.test_swapped_accuracy"),
     "probe.swap_loss": ("probe.linear_val", "probe.linear_test_swapped"),
@@ -64,6 +68,8 @@ class RunSet:
         live: whether this build made them.
         table: of :func:`named`.
         data, network, images, epochs: what they were made with (images for pre-training).
+        a_class: labels a class that they were fine-tuned with; 0 if not known.
+        few: whether these are less than there are.
         dataset: by the authors' name, where it is one of theirs.
         comparable: the authors' data and their network.
         stale: run ids made by other code than today's, or from such runs.
@@ -76,6 +82,8 @@ class RunSet:
     network: str = ""
     images: int = 0
     epochs: float = 0.0
+    a_class: float = 0.0
+    few: bool = False
     dataset: str = ""
     comparable: bool = False
     stale: frozenset[str] = frozenset()
@@ -83,7 +91,8 @@ class RunSet:
     @property
     def label(self) -> str:
         """Short, for tables."""
-        return f"this build (`{self.name}`)" if self.live else f"committed `{self.name}`"
+        told = f"this build (`{self.name}`)" if self.live else f"committed `{self.name}`"
+        return f"{told}, {self.a_class:.0f} labels a class" if self.few else told
 
     @property
     def scale(self) -> str:
@@ -147,25 +156,27 @@ class Tested:
         return rank(
             fresh=not self.stale, comparable=self.runs.comparable, parts=len(counts), seeds=sum(counts),
             repeated=sum(count > 1 for count in counts), seen=self.runs.images * self.runs.epochs,
+            likeness=likeness(self.runs.a_class),
         )  # fmt: skip
 
 
-def named(runs: Runs, dials: Sequence[str] = ()) -> pd.DataFrame:
+def named(runs: Runs, dials: Sequence[str] = (), share: float = 1.0) -> pd.DataFrame:
     """``tables.long_table`` of the runs that a ledger may compare, with rows named by stages and scale.
 
-    Left out: pre-trainings, fine-tunings with a part of the labels, and runs that differ from their preset in
-    a parameter that their set varies, other than the scale. Where two runs of a row and seed are left, which
-    no experiment of the companion gives, neither is used.
+    Left out: pre-trainings, fine-tunings with another share of the labels, and runs that differ from their
+    preset in a parameter that their set varies, other than the scale. Where two runs of a row and seed are
+    left, which no experiment of the companion gives, neither is used.
 
     Args:
         runs: with the pre-trainings among them.
         dials: parameters that the set varies.
+        share: of the labels; probes, which use all, belong to those with all only.
     """
     usual = {record.run_id for _, record in usual_runs(runs, dials)}
     table = tables.long_table(runs)
     if table.empty:
         return table
-    table = table[table["run_id"].isin(usual) & (table["kind"] != "pretrain") & (table["labels"] == 1)]
+    table = table[table["run_id"].isin(usual) & (table["kind"] != "pretrain") & (table["labels"] == share)]
     rows = [
         at(row, scale) if stage1 == tables.NONE else f"{stage1} → {stage2}"
         for row, scale, stage1, stage2 in table[["row", "scale", "stage1", "stage2"]].to_numpy()
@@ -237,13 +248,35 @@ def run_sets(sources: Sources) -> list[RunSet]:
         _run_set(sources, sources.preset, sources.live, [a.vary for a in sources.grid.ablations.values()])
     ]
     for name, runs in sources.committed.items():
-        found.append(_run_set(sources, name, runs, dials_of(sources, name)))
+        dials = dials_of(sources, name)
+        found.append(_run_set(sources, name, runs, dials))
+        if share := _as_theirs(runs):
+            found.append(_run_set(sources, name, runs, dials, share))
     found[0] = replace(found[0], live=True)
     return [each for each in found if len(each.table)]
 
 
-def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str]) -> RunSet:
-    table = named(runs, dials)
+def _as_theirs(runs: Runs) -> float | None:
+    """Of the shares of the labels below all that a set has, the one nearest to THEIRS; None without any."""
+    tuned = [record for _, record in runs if record.kind == "finetune"]
+    shares = {record.config.get("label_fraction", 1.0): _labels(record) for record in tuned}
+    few = [share for share in shares if share < 1]
+    return max(few, key=lambda share: likeness(shares[share]), default=None)
+
+
+def _labels(tuned: Record) -> float:
+    """Labels a class that a fine-tuning was given; 0 if not known."""
+    images, classes = (tuned.counts.get(name, 0) for name in ("train_images", "classes"))
+    return images / classes if classes else 0.0
+
+
+def likeness(a_class: float) -> float:
+    """How near so many labels a class come to THEIRS: 0 for as many, less the further away."""
+    return -abs(math.log(a_class / THEIRS)) if a_class else -math.inf
+
+
+def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str], share: float = 1.0) -> RunSet:
+    table = named(runs, dials, share)
     records = {record.run_id: record for _, record in runs}
     stale = {key for key in records if key not in sources.fresh or sources.fresh[key].state != "fresh"}
     for _ in range(3):  # evaluation, fine-tuning, second stage, first stage
@@ -261,6 +294,8 @@ def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str]) -> R
         network=network_name(config),
         images=trained[0].counts.get("train_images", 0),
         epochs=float(np.median([each.config.get("epochs", 0) for each in trained])),
+        a_class=max((_labels(each) for each in used if each.kind == "finetune"), default=0.0),
+        few=share < 1,
         dataset=AUTHORS.get(data, ""),
         comparable=data in AUTHORS and network == NETWORK,
         stale=frozenset(stale),

@@ -157,7 +157,7 @@ def sentences(claim: Claim, tested: Sequence[Tested], every: Sequence[Tested]) -
             _open(first),
             _missing(claim, first),
             otherwise(claim, first),
-            _needed(first, [each for each in every if each.runs.name == first.runs.name]),
+            _needed(first, [each for each in every if each.runs.label == first.runs.label]),
             _others(others),
         )
         if line

@@ -100,20 +100,20 @@ def _table(page: Page, name: str, table: str, lines: Sequence[Line], sets: Seque
     }
     found = ledger_of([tested for runs in sets for tested in judge(runs, list(claims.values()))])
     summaries = {
-        runs.name: tables.by_row(runs.table[runs.table["row"].isin(map(row_name, lines))], tables.TOP1)
+        runs.label: tables.by_row(runs.table[runs.table["row"].isin(map(row_name, lines))], tables.TOP1)
         for runs in sets
     }
-    shown = [runs for runs in sets if len(summaries[runs.name]) * SHARE >= len(lines)]
+    shown = [runs for runs in sets if len(summaries[runs.label]) * SHARE >= len(lines)]
     written, used = [], set()
     for line in lines:
         tested = found.get(claims[line].key, []) if line in claims else []
-        parts = {each.runs.name: each.evidence[0] for each in tested}
+        parts = {each.runs.label: each.evidence[0] for each in tested}
         stage1, stage2 = line
         first = {"stage 1": stage1, "stage 2": stage2 or DASH} if stage1 else {"method": stage2}
         written.append({
             **first,
             **_theirs(table, line),
-            **{_heading(runs): _ours(summaries[runs.name], line, parts.get(runs.name)) for runs in shown},
+            **{_heading(runs): _ours(summaries[runs.label], line, parts.get(runs.label)) for runs in shown},
             "verdict": _verdict(claims[line].parts[0] if line in claims else None, tested),
         })  # fmt: skip
         used |= {run for each in tested for run in each.run_ids}
@@ -126,7 +126,8 @@ def _table(page: Page, name: str, table: str, lines: Sequence[Line], sets: Seque
 def _heading(runs: RunSet) -> str:
     stale = runs.stale.intersection(runs.table["run_id"])
     age = "<br><small>older code</small>" if stale else ""
-    return f"{runs.data},<br>{runs.label}<br><small>{runs.network}, {runs.epochs:g} epochs</small>{age}"
+    label = runs.label.replace(", ", ",<br>")
+    return f"{runs.data},<br>{label}<br><small>{runs.network}, {runs.epochs:g} epochs</small>{age}"
 
 
 def _theirs(table: str, line: Line) -> dict[str, str]:

@@ -65,6 +65,7 @@ def draw(page: Page, sources: Sources) -> None:
     with page.source(sources.main):
         page.table("measures_gains", or_dash(gains_table(table)))
         page.table("measures_labels", or_dash(labels_table(second, _a_class(sources))))
+        page.text("measures_labels", on_labels(second, _a_class(sources)))
         gap = tables.by_row(table, GAP)["mean"].get(FULL)
         page.number("measures.attention", DASH if gap is None else f"{gap:.2f}")
 
@@ -208,6 +209,27 @@ def labels_table(table: pd.DataFrame, images: float) -> pd.DataFrame:
             values = tables.paired(part, TOP1, *pair)["difference"].tolist()
             line[title] = _gain(values) if values else DASH
     return pd.DataFrame([line for line in lines if set(line.values()) - {line["row"], DASH}])
+
+
+def on_labels(table: pd.DataFrame, images: float) -> list[str]:
+    """How many of the compared differences separate over seeds with each share of the labels.
+
+    Args:
+        table: of ``tables.second_stages``.
+        images: training images of a class.
+    """
+    told = []
+    for share in sorted(set(table.loc[table["metric"] == TOP1, "labels"])):
+        found = tables.differences(table[table["labels"] == share], TOP1)
+        apart = found[(found["low"] > 0) | (found["high"] < 0)]
+        each = zip(apart["row"], apart["against"], apart["difference"], strict=True)
+        names = several([f"{row} − {against} {signed(value)}" for row, against, value in each])
+        told.append(
+            f"With {images * share:.0f} labels a class {len(apart)} of {int(found['low'].notna().sum())} "
+            "differences between rows have an interval over seeds that excludes zero"
+            f"{f': {names}' if names else ''}."
+        )
+    return told
 
 
 def _a_class(sources: Sources) -> float:

@@ -96,13 +96,21 @@ def verdict_of_claim(parts: Sequence[Verdict]) -> Verdict:
 
 
 def rank(
-    *, fresh: bool, comparable: bool, parts: int, repeated: int, seen: float, seeds: int
+    *,
+    fresh: bool,
+    comparable: bool,
+    parts: int,
+    repeated: int,
+    seen: float,
+    likeness: float,
+    seeds: int,
 ) -> tuple[float, ...]:
     """Which set of runs speaks for a claim: the one with the highest rank. No verdict enters it.
 
     Fresh before stale (made by other code than today's); then the authors' data and network before others;
-    then more parts tested with two seeds or more, more parts tested, more images seen in pre-training, more
-    seeds in total. Of equals the first, which is the live one.
+    then more parts tested with two seeds or more, more parts tested, more images seen in pre-training, labels
+    a class nearer to those of the authors' data, more seeds in total. Of equals the first, which is the live
+    one.
 
     Args:
         fresh: whether all runs are fresh.
@@ -110,6 +118,7 @@ def rank(
         parts: number of parts tested.
         repeated: those with two seeds or more.
         seen: images times epochs of a pre-training.
+        likeness: of the labels a class to those of CUB-200-2011; 0 for as many, less the further away.
         seeds: summed over the parts.
     """
-    return float(fresh), float(comparable), float(repeated), float(parts), seen, float(seeds)
+    return float(fresh), float(comparable), float(repeated), float(parts), seen, likeness, float(seeds)

@@ -99,9 +99,18 @@ def test_evidence_is_ranked_without_a_look_at_verdicts() -> None:
         "parts": 2,
         "repeated": 1,
         "seen": 20_000,
+        "likeness": -1.0,
         "seeds": 3,
     }
-    for better in ({"comparable": True}, {"repeated": 2}, {"parts": 3}, {"seen": 100_000}, {"seeds": 4}):
+    orders = (
+        {"comparable": True},
+        {"repeated": 2},
+        {"parts": 3},
+        {"seen": 100_000},
+        {"likeness": -0.5},
+        {"seeds": 4},
+    )
+    for better in orders:
         assert rank(**base | better) > rank(**base)
     assert rank(**base) > rank(**base | {"fresh": False, "seen": 1e9, "seeds": 99, "comparable": True})
     assert rank(**base | {"seen": 40_000}) > rank(**base | {"seeds": 9})
@@ -262,3 +271,25 @@ def test_only_the_authors_data_with_their_network_compare_sizes(tmp_path: Path) 
 def test_no_run_is_no_difference(tmp_path: Path) -> None:
     assert ledger(sources(tmp_path, []), claims()) == {claim.key: [] for claim in claims()}
     assert np.isnan(evidence.Evidence().mean)
+
+
+def test_fine_tuning_with_about_as_many_labels_as_theirs_is_a_set_of_its_own(tmp_path: Path) -> None:
+    runs = [pair for pair in pairs([0.02, 0.03], tmp_path) if pair[1].kind == "pretrain"]
+    trained = [record for _, record in runs]
+    for number, (share, gain) in enumerate(((1.0, 0.0), (0.375, 0.1), (0.125, 0.2))):
+        for place, parent in enumerate(trained):
+            key = f"{number:05x}{place:06x}c"
+            runs.append((tmp_path / key, example_record(
+                run_id=key, parents=[parent.run_id], row=parent.row, seed=parent.seed, stage2=parent.row,
+                config={"label_fraction": share}, counts={"train_images": int(4000 * share), "classes": 50},
+                metrics={"test_swapped_accuracy": 0.5 + gain * (parent.row != "BYOL")},
+            )))  # fmt: skip
+    found = {each.label: each for each in run_sets(sources(tmp_path, [], small_cpu=runs))}
+    assert list(found) == ["committed `small_cpu`", "committed `small_cpu`, 30 labels a class"]
+    few = found["committed `small_cpu`, 30 labels a class"]
+    assert few.a_class == 30 and few.few and found["committed `small_cpu`"].a_class == 80
+    (tested,) = judge(few, [C1])
+    assert tested.evidence[0].differences == pytest.approx((0.1, 0.1))
+    (usual,) = judge(found["committed `small_cpu`"], [C1])
+    assert tested.rank > usual.rank, "of sets alike the one with about as many labels a class as CUB-200-2011"
+    assert evidence.likeness(0) < evidence.likeness(80) < evidence.likeness(30) <= 0

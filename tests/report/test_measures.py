@@ -105,6 +105,9 @@ def test_few_labels_have_a_column_each() -> None:
     assert told.loc["MoCo.v2+SS<br>− MoCo.v2", "8 labels<br>a class"].startswith("**+10.0**<br>[+10.0")
     assert list(told.index) == ["Random, %", "MoCo.v2+SS<br>− MoCo.v2"]  # what no row measured has no line
     assert measures.labels_table(pd.DataFrame(columns=[*lines[0]]), 80.0).empty
+    said = measures.on_labels(pd.DataFrame(lines), 80.0)
+    assert said[0].startswith("With 8 labels a class 1 of 1 differences") and "MoCo.v2 +10.0" in said[0]
+    assert len(said) == 2 and measures.on_labels(pd.DataFrame(columns=[*lines[0]]), 80.0) == []
 
 
 def test_gains_are_paired_with_no_pre_training() -> None:
