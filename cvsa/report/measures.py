@@ -220,14 +220,14 @@ def on_labels(table: pd.DataFrame, images: float) -> list[str]:
     """
     told = []
     for share in sorted(set(table.loc[table["metric"] == TOP1, "labels"])):
-        found = tables.differences(table[table["labels"] == share], TOP1)
-        apart = found[(found["low"] > 0) | (found["high"] < 0)]
-        each = zip(apart["row"], apart["against"], apart["difference"], strict=True)
-        names = several([f"{row} − {against} {signed(value)}" for row, against, value in each])
+        part = table[table["labels"] == share]
+        found = {pair: tables.paired(part, TOP1, *pair)["difference"].tolist() for pair in tables.COMPARED}
+        spans = {pair: span for pair, values in found.items() if (span := mean_interval(values))}
+        apart = [pair for pair, span in spans.items() if span.low > 0 or span.high < 0]
+        names = several([f"{row} − {other} {signed(np.mean(found[row, other]))}" for row, other in apart])
         told.append(
-            f"With {images * share:.0f} labels a class {len(apart)} of {int(found['low'].notna().sum())} "
-            "differences between rows have an interval over seeds that excludes zero"
-            f"{f': {names}' if names else ''}."
+            f"With {images * share:.0f} labels a class {len(apart)} of {len(spans)} differences between rows "
+            f"have an interval over seeds that excludes zero{f': {names}' if names else ''}."
         )
     return told
 
