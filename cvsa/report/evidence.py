@@ -95,6 +95,11 @@ class RunSet:
         return f"{told}, {self.a_class:.0f} labels a class" if self.few else told
 
     @property
+    def narrow(self) -> str:
+        """The label in short lines, for columns."""
+        return self.label.replace("committed ", "committed<br>").replace(", ", ",<br>")
+
+    @property
     def scale(self) -> str:
         """At which scale: data, network, images, epochs."""
         return f"{self.data}, {self.network}, {self.images:,} images, {self.epochs:g} epochs"

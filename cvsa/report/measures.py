@@ -126,7 +126,7 @@ def reliability_table(told: Sequence[Reliability]) -> pd.DataFrame:
     lines = [
         {
             "measure": TITLES[each.metric].replace(" ", "&nbsp;").replace("-", "&#8209;"),
-            "runs": each.runs.label.replace(" ", "<br>"),
+            "runs": each.runs.narrow,
             "rows,<br>trainings": f"{each.rows}, {each.trainings}",
             "best row,<br>%": percent(each.best),
             "spread of<br>a row's seeds": f"{100 * each.within:.1f}",
@@ -272,15 +272,14 @@ def on_luck(sets: Iterable[RunSet]) -> list[str]:
     """How often two seeds alone would have shown the other sign than all seeds together."""
     lines = []
     for runs in sets:
-        for metric, shown in MEASURES.items():
-            told = [each for pair in tables.COMPARED if (each := _luck(runs, metric, *pair))]
-            if told:
-                lines.append(f"{_capital(runs.label)}, tested on {shown}: {several(told)}.")
+        told = [each for pair in tables.COMPARED if (each := _luck(runs, *pair))]
+        if told:
+            lines.append(f"{_capital(runs.label)}: {several(told)}.")
     return lines or [f"No set of runs has more than {A_PAIR + 1} seeds of two rows that are compared."]
 
 
-def _luck(runs: RunSet, metric: str, row: str, against: str) -> str:
-    values = tables.paired(runs.table, metric, row, against)["difference"].to_numpy(float)
+def _luck(runs: RunSet, row: str, against: str) -> str:
+    values = tables.paired(runs.table, TOP1, row, against)["difference"].to_numpy(float)
     if len(values) <= A_PAIR + 1:
         return ""
     pairs = [float(np.mean(pair)) for pair in combinations(values, A_PAIR)]

@@ -59,8 +59,8 @@ def test_sets_of_few_seeds_tell_nothing_and_say_so() -> None:
 
 def test_pairs_of_seeds_that_show_the_other_sign_are_counted() -> None:
     lines = measures.on_luck([run_set()])
-    # Differences +5, +5, +5, -3: no pair has a negative mean. On the plain backdrop -5, -10, -5, -5.
-    assert "0 of 6 for BYOL+SS − BYOL (+3.0)" in lines[0] and "0 of 6" in lines[1]
+    # Differences +5, +5, +5, -3: no pair has a negative mean.
+    assert len(lines) == 1 and "0 of 6 for BYOL+SS − BYOL (+3.0)" in lines[0]
     swayed = {**SHARES, "BYOL+SS": {**SHARES["BYOL+SS"], TOP1: [0.55, 0.56, 0.57, 0.45]}}
     # +5, +5, +5, -8: the three pairs with the last seed.
     assert "3 of 6 for BYOL+SS − BYOL (+1.8)" in measures.on_luck([run_set(swayed)])[0]
