@@ -97,7 +97,8 @@ class RunSet:
     @property
     def narrow(self) -> str:
         """The label in short lines, for columns."""
-        return self.label.replace("committed ", "committed<br>").replace(", ", ",<br>")
+        told = self.label.replace("committed ", "committed<br>").replace(", ", ",<br>")
+        return told.replace(" a class", "<br>a class")
 
     @property
     def scale(self) -> str:

@@ -79,7 +79,7 @@ def ours(each: Evidence) -> str:
 
 def verdict_cell(part: Part, each: Evidence) -> str:
     """The verdict, with what "inconclusive" would hide: that every one of several seeds disagrees."""
-    return each.verdict + "<br><small>every seed against it</small>" * each.against(part.direction)
+    return each.verdict + "<br><small>every seed<br>against it</small>" * each.against(part.direction)
 
 
 def overview(found: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:

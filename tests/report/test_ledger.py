@@ -145,7 +145,7 @@ def test_sentences_tell_what_a_verdict_hides(maker: Maker, tmp_path: Path) -> No
     assert "spread by 6.4 points" in needed  # the standard deviation of -10 and -1
     shown = ledger.parts_table(claims()[0], found["C1"])
     assert shown["verdict"].tolist() == [
-        "inconclusive<br><small>every seed against it</small>",
+        "inconclusive<br><small>every seed<br>against it</small>",
         "inconclusive",
     ]
     nothing = ledger.sentences(claims()[6], [], every)
