@@ -41,6 +41,7 @@ GAINS = {
     "probe.knn_test": "kNN,<br>plain backdrop",
 }
 GAP = "pretrain.attention_gap"
+OF_BYOL = ("BYOL", "BYOL+SS", FULL)
 A_PAIR = 2  # seeds of the cheapest comparison
 ENOUGH = 3  # rows, and seeds of each, for an analysis of variance that tells something
 
@@ -57,6 +58,9 @@ def draw(page: Page, sources: Sources) -> None:
         told = reliability(sets)
         page.table("measures", reliability_table(told))
         page.text("measures", on_reliability(told))
+        # What C2 and most of C4 compare: over all rows, F measures the bases above all.
+        base = [replace(each, table=each.table[each.table["row"].isin(OF_BYOL)]) for each in sets]
+        page.text("measures_base", on_reliability(reliability(base)))
         speaking = {key: tested[0].runs for key, tested in ledger(sources, claims()).items() if tested}
         page.table("measures_verdicts", verdicts_table(speaking))
         page.text("measures_luck", on_luck(sets))

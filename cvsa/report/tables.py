@@ -43,9 +43,9 @@ NO_INTERVAL = (float("nan"), float("nan"), "")
 TOP1 = "finetune.top1"
 """The paper's metric: top-1 after fine-tuning, on the first of these splits that a data set has. [O]
 
-Drawn birds are tested in habitats of other classes: scenes as in training, which do not tell the class. Their
-plain backdrop is unlike any training image, and accuracy there says more of that than of the row (the chapter
-*What it took* has the numbers). Photographs have one test split.
+Drawn birds are tested in habitats of other classes: scenes as in training, which point to a wrong class.
+The chapter *What it took* tells how this measure came in, after results were seen, and what the others say.
+Photographs have one test split.
 """
 TESTED = ("test_swapped", "test")
 # Metric -> column heading, in the order of the tables.
