@@ -481,9 +481,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "all": {"num_classes": 50, "train_images": 4000, "test_images": 2000},
         "pretrain": {"epochs": 30},
     },
-    # Written down before the first of its runs: other birds, other seeds, labels as many as CUB-200-2011 has. [O]
+    # Written down before the first of its runs: other birds, other seeds, as many labels as CUB-200-2011. [O]
     "confirm": {
-        "about": "small_cpu once more by a plan fixed in advance: other birds, other seeds, 30 labels a class",
+        "about": "small_cpu again by a plan fixed in advance: other birds and seeds, 30 labels a class",
         "confirms": "small_cpu",
         "extends": "small_cpu",
         "all": {"data_seed": 2, "val_images": 2000},

@@ -185,7 +185,7 @@ def snakemake(folder: Path) -> list[str]:
 def test_a_kernel_that_never_answers_is_started_once_more(checkout: Path) -> None:
     stub = checkout / "bin" / "papermill"
     first, works = stub.read_text().split("\n", 1)
-    fails = "[ -e silent.txt ] || { touch silent.txt; echo \"Kernel didn't respond in 60 seconds\"; exit 1; }"
+    fails = '[ -e silent.txt ] || { touch silent.txt; echo "Kernel didn\'t respond in 60 seconds"; exit 1; }'
     stub.write_text(f"{first}\n{fails}\n{works}")
     assert snakemake(checkout) == everything() and (checkout / "silent.txt").exists()
     stub.write_text(f"{first}\necho again >> tries.txt; exit 1\n")

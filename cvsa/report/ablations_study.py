@@ -23,7 +23,7 @@ from cvsa.grid import Ablation, Grid, load_grid
 from cvsa.methods.catalogue import find_row, plain_row
 from cvsa.records import Runs
 from cvsa.report.statistics import ALPHA, SAME, mean_interval, t_test
-from cvsa.report.tables import TOP1, detectable_of, metrics_of, with_adjusted
+from cvsa.report.tables import TOP1, detectable_of, metrics_of, share_of_labels, with_adjusted
 
 PRESET, REFERENCE, OBJECTIVES = "ablations", "BYOL", "objectives"
 FINETUNED, PROBED, GAP = TOP1, "probe.linear_test", "pretrain.attention_gap"
@@ -153,7 +153,7 @@ def study(name: str, ablation: Ablation, runs: Runs, usual: Usual) -> Study:
     lines = []
     for _, record in runs:
         start = record.run_id if record.kind == "pretrain" else next(iter(record.parents), "")
-        if start in trained and record.config.get("label_fraction", 1.0) == 1.0:
+        if start in trained and share_of_labels(record) == 1:
             row, at = trained[start]
             lines += [
                 (row, at, record.seed, metric, value, record.run_id)

@@ -48,6 +48,7 @@ from cvsa.report.evaluated import (
 from cvsa.report.page import Page, contrast_table, interval, percent, points
 
 CAUSE = "background"
+MOST = "*most frequent class*"  # naming always that: the line of reference
 FLIP = f"{CAUSE}.flip"
 # Of these less is less dependence; of the conditions more is better.
 LEANING = {
@@ -136,7 +137,7 @@ def contrasts(table: pd.DataFrame, classifier: str, images: PerImage) -> pd.Data
 
 
 def accuracy_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
-    """Accuracy by condition and the gap; below, what guessing and what knowing the habitat would reach."""
+    """Accuracy by condition and the gap; below, what the most frequent class and the habitat would reach."""
     prefix = f"background.{classifier}."
     order = ("original", "same_class", "random_class", "gap", "foreground", "background")
     titles = {name: "gap" if name == "gap" else CONDITIONS[name].replace(" ", "<br>", 1) for name in order}
@@ -146,7 +147,7 @@ def accuracy_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
     lines = []
     if not np.isnan(chance):
         cells = dict.fromkeys(titles, percent(chance)) | {"gap": points(0.0)}
-        lines.append({"row": "*guessing*", **{titles[name]: text for name, text in cells.items()}})
+        lines.append({"row": MOST, **{titles[name]: text for name, text in cells.items()}})
     if not np.isnan(ceiling):
         known = {titles[name]: percent(ceiling) for name in ("same_class", "background")}
         lines.append({"row": "*knowing the habitat only*", **known})
@@ -193,7 +194,8 @@ def texture_table(table: pd.DataFrame, classifier: str) -> pd.DataFrame:
     chance = dict.fromkeys(STYLISED, "chance") | {"surface": "surface_chance", "shape": "shape_chance"}
     ceiling = {name: f"{name}_ceiling" for name in ("silhouette", "shuffled")}
     lines = []
-    for label, known in (("*guessing*", chance), ("*all that this cue allows*", ceiling)):
+    guess = f"{MOST},<br>*conflict: at random*"
+    for label, known in ((guess, chance), ("*all that this cue allows*", ceiling)):
         found = [mean(table, prefix + known[name]) if name in known else float("nan") for name in titles]
         if not all(map(np.isnan, found)):
             lines.append([label, *(DASH if np.isnan(value) else percent(value) for value in found)])
@@ -205,7 +207,7 @@ def probes_table(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows_table(table, PROBES, frozen=True)
     chance = [mean(table, key) for key in ("linear.class_chance", "linear.habitat_chance")]
     if not all(map(np.isnan, chance)):
-        rows.loc[len(rows)] = ["*guessing*", *(DASH if np.isnan(c) else percent(c) for c in chance)]
+        rows.loc[len(rows)] = [MOST, *(DASH if np.isnan(c) else percent(c) for c in chance)]
     return or_dash(rows)
 
 

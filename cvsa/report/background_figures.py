@@ -16,6 +16,7 @@ from cvsa.report.evaluated_figures import beside, dots, row_handles
 from cvsa.report.figures import colour
 from cvsa.report.page import percent
 
+WIDTH = 5.4  # inches: wider figures cannot be read on a phone
 CLASSIFIERS = {"finetuned": "fine-tuned", "probe": "linear probe"}
 CONDITIONS = {
     "original": "as in training",
@@ -34,21 +35,23 @@ CONFLICT = {
 
 
 def conditions(table: pd.DataFrame, classifier: str) -> Figure:
-    """Accuracy in every condition, a few rows side by side, guessing as a vertical line."""
+    """Accuracy in every condition, a few rows side by side; naming the most frequent class as a line."""
     lines = {title: f"background.{classifier}.{name}" for name, title in CONDITIONS.items()}
     lines = {title: metric for title, metric in lines.items() if rows_with(table, [metric])}
     rows = [row for row in FEW if row in rows_with(table, lines.values())]
-    figure = Figure(figsize=(7, 1.5 + 0.55 * max(1, len(lines))), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.55 * max(1, len(lines))), layout="constrained")
     axis = figure.subplots()
     beside(axis, table, lines, rows)
     chance = mean(table, f"background.{classifier}.chance")
     handles = row_handles({row: named(row, classifier == "probe").split("<br>")[0] for row in rows})
     if not np.isnan(chance):
         axis.axvline(100 * chance, color="black", linewidth=1.1, linestyle=":", zorder=1)
-        handles.append(Line2D([], [], color="black", linewidth=1.1, linestyle=":", label="guessing"))
+        handles.append(
+            Line2D([], [], color="black", linewidth=1.1, linestyle=":", label="most frequent class")
+        )
     axis.set(xlabel="top-1, %", xlim=(0, 100))
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
@@ -56,13 +59,12 @@ def gaps(table: pd.DataFrame) -> Figure:
     """What is lost when another habitat takes the place of the own one; seeds, means, intervals."""
     metrics = {classifier: f"background.{classifier}.gap" for classifier in CLASSIFIERS}
     rows = rows_with(table, metrics.values())
-    figure = Figure(figsize=(8, 1.4 + 0.32 * max(2, len(rows))), layout="constrained")
-    axes: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(WIDTH, 2 * (1.0 + 0.32 * max(2, len(rows)))), layout="constrained")
+    axes: Sequence[Axes] = figure.subplots(2, 1)
     for axis, (classifier, metric) in zip(axes, metrics.items(), strict=True):
         dots(axis, table, metric, rows, {"none": (0.0, ":")}, frozen=True, least=-1.0)
         axis.set(title=CLASSIFIERS[classifier], xlabel="gap, percentage points")
-    # One axis serves both: what is untrained as features has learnt from labels alone when fine-tuned.
-    axes[0].set_yticks(range(len(rows)), ["no pre-training" if row == "Random" else row for row in rows])
+        axis.set_yticks(range(len(rows)), ["no pre-training" if row == "Random" else row for row in rows])
     return figure
 
 
@@ -70,8 +72,8 @@ def texture(table: pd.DataFrame) -> Figure:
     """Birds with the surface of one class and the shape of another: which class is named, mean over seeds."""
     metrics = [f"texture.{classifier}.{name}" for classifier in CLASSIFIERS for name in CONFLICT]
     rows = rows_with(table, metrics)
-    figure = Figure(figsize=(8, 1.5 + 0.32 * max(2, len(rows))), layout="constrained")
-    axes: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(WIDTH, 2 * (1.0 + 0.32 * max(2, len(rows)))), layout="constrained")
+    axes: Sequence[Axes] = figure.subplots(2, 1)
     for axis, (classifier, title) in zip(axes, CLASSIFIERS.items(), strict=True):
         start = np.zeros(len(rows))
         for name, tint in CONFLICT.items():
@@ -81,7 +83,7 @@ def texture(table: pd.DataFrame) -> Figure:
             start += widths
         axis.set(title=title, xlabel="% of birds", xlim=(0, 100), ylim=(max(1, len(rows)) - 0.5, -0.5))
         axis.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(rows)), ["no pre-training" if row == "Random" else row for row in rows])
+        axis.set_yticks(range(len(rows)), ["no pre-training" if row == "Random" else row for row in rows])
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
         fontsize="small",
@@ -101,7 +103,7 @@ NAMES = {"S": "style", "B": "background", "T": "texture"}
 
 
 def causal(table: pd.DataFrame, classifier: str, rows: Sequence[str] = (PLAIN, FIRST)) -> Figure:
-    """The paper's graph, a row of the tables each side; on the arrows what an intervention on a cause does.
+    """The paper's graph, one for each row of the tables; on the arrows what an intervention on a cause does.
 
     The arrow of a cause is the wider the more decisions change when nothing but that cause is drawn anew.
 
@@ -110,8 +112,8 @@ def causal(table: pd.DataFrame, classifier: str, rows: Sequence[str] = (PLAIN, F
         classifier: "finetuned" or "probe".
         rows: one a panel.
     """
-    figure = Figure(figsize=(3.7 * len(rows), 3.5), layout="constrained")
-    for axis, row in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
+    figure = Figure(figsize=(4.4, 0.5 + 3.1 * len(rows)), layout="constrained")
+    for axis, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         for cause, node in CAUSES.items():
             flip = mean(table, f"causal.{classifier}.{cause}.flip", row)
             moved = mean(table, f"causal.{classifier}.{cause}.distance", row)
@@ -132,7 +134,7 @@ def causal(table: pd.DataFrame, classifier: str, rows: Sequence[str] = (PLAIN, F
                 axis.text(x, y - 0.3, NAMES[node], ha="center", va="top", fontsize=10)
         axis.set(title=row, xlim=(-0.5, 3.6), ylim=(-0.65, 2.4))
         axis.set_axis_off()
-    figure.supxlabel("Z: how far the features move; 1 is as far as from one picture to another.\n"
+    figure.supxlabel("Z: how far the features move; 1 is as far\nas from one picture to another. "
                      "Y: decisions that change.", fontsize=10)  # fmt: skip
     return figure
 

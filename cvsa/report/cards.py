@@ -24,7 +24,7 @@ from cvsa.freshness import freshness
 from cvsa.records import HISTORY, WEIGHTS, Record, Runs, atomic_write, collect, read_record
 from cvsa.report.page import Page, markdown, percent
 from cvsa.report.sources import Sources
-from cvsa.report.tables import METRICS, metrics_of
+from cvsa.report.tables import METRICS, metrics_of, share_of_labels
 from cvsa.report.where import counted, hardware_words, run_commands
 
 SHOWN_ROW = "BYOL+CVSA"  # whose fine-tuned network the book shows a card of
@@ -222,7 +222,7 @@ def _children(record: Record, runs: Runs) -> list[Record]:
     found: dict[str, Record] = {}
     for _, other in sorted(runs, key=lambda pair: len(pair[0].name)):
         starts = record.run_id in other.parents and other.kind in ("finetune", "probe")
-        if starts and other.config.get("label_fraction", 1.0) == 1:
+        if starts and share_of_labels(other) == 1:
             found.setdefault(other.kind, other)
     return list(found.values())
 

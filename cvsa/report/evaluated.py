@@ -26,7 +26,9 @@ PerImage = Callable[[Path, str], "pd.Series[Any] | None"]
 KIND = "evaluate"
 SCRATCH = "Random"
 FIRST, PLAIN, PASTED = "BYOL+CVSA", "BYOL", "BYOL+SS"
-COMPARED = ((FIRST, PLAIN), (PASTED, PLAIN), (FIRST, PASTED), ("MoCo.v2+SS", "MoCo.v2"))
+COMPARED = (
+    (FIRST, PLAIN), (PASTED, PLAIN), (FIRST, PASTED), (FIRST, SCRATCH), ("MoCo.v2+SS", "MoCo.v2"),
+)  # fmt: skip
 FEW = (SCRATCH, PLAIN, PASTED, FIRST)  # rows where more would hide each other
 DASH = "–"
 

@@ -69,7 +69,10 @@ class RunSet:
         table: of :func:`named`.
         data, network, images, epochs: what they were made with (images for pre-training).
         a_class: labels a class that they were fine-tuned with; 0 if not known.
-        few: whether these are less than there are.
+        tested: held-out images that top-1 is measured on; 0 if not known.
+        few: whether these are fewer than there are.
+        whole: whether these are as many as the preset gives.
+        planned: whether everything about the runs was fixed before the first of them.
         dataset: by the authors' name, where it is one of theirs.
         comparable: the authors' data and their network.
         stale: run ids made by other code than today's, or from such runs.
@@ -83,7 +86,10 @@ class RunSet:
     images: int = 0
     epochs: float = 0.0
     a_class: float = 0.0
+    tested: int = 0
     few: bool = False
+    whole: bool = True
+    planned: bool = False
     dataset: str = ""
     comparable: bool = False
     stale: frozenset[str] = frozenset()
@@ -102,8 +108,9 @@ class RunSet:
 
     @property
     def scale(self) -> str:
-        """At which scale: data, network, images, epochs."""
-        return f"{self.data}, {self.network}, {self.images:,} images, {self.epochs:g} epochs"
+        """At which scale: data, network, images, epochs, and how many images are tested."""
+        told = f"{self.data}, {self.network}, {self.images:,} images, {self.epochs:g} epochs"
+        return told + (f", tested on {self.tested:,}" if self.tested else "")
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class Tested:
         return rank(
             fresh=not self.stale, comparable=self.runs.comparable, parts=len(counts), seeds=sum(counts),
             repeated=sum(count > 1 for count in counts), seen=self.runs.images * self.runs.epochs,
-            likeness=likeness(self.runs.a_class),
+            planned=self.runs.planned, whole=self.runs.whole,
         )  # fmt: skip
 
 
@@ -265,9 +272,9 @@ def run_sets(sources: Sources) -> list[RunSet]:
 def _as_theirs(runs: Runs) -> float | None:
     """Of the shares of the labels below all that a set has, the one nearest to THEIRS; None without any."""
     tuned = [record for _, record in runs if record.kind == "finetune"]
-    shares = {record.config.get("label_fraction", 1.0): _labels(record) for record in tuned}
-    few = [share for share in shares if share < 1]
-    return max(few, key=lambda share: likeness(shares[share]), default=None)
+    shares = {tables.share_of_labels(record): _labels(record) for record in tuned}
+    few = [share for share, a_class in shares.items() if share < 1 and a_class]
+    return min(few, key=lambda share: abs(math.log(shares[share] / THEIRS)), default=None)
 
 
 def _labels(tuned: Record) -> float:
@@ -276,13 +283,15 @@ def _labels(tuned: Record) -> float:
     return images / classes if classes else 0.0
 
 
-def likeness(a_class: float) -> float:
-    """How near so many labels a class come to THEIRS: 0 for as many, less the further away."""
-    return -abs(math.log(a_class / THEIRS)) if a_class else -math.inf
+def _tested(tuned: Record) -> int:
+    """Images of the split that ``tables.TOP1`` is measured on; 0 if not known."""
+    splits = [name.removesuffix("_images") for name in tuned.counts]
+    return int(tuned.counts.get(f"{tables.like_training(splits)}_images", 0))
 
 
 def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str], share: float = 1.0) -> RunSet:
     table = named(runs, dials, share)
+    planned = "confirms" in PRESETS.get(name, {})
     records = {record.run_id: record for _, record in runs}
     stale = {key for key in records if key not in sources.fresh or sources.fresh[key].state != "fresh"}
     for _ in range(3):  # evaluation, fine-tuning, second stage, first stage
@@ -301,7 +310,10 @@ def _run_set(sources: Sources, name: str, runs: Runs, dials: Sequence[str], shar
         images=trained[0].counts.get("train_images", 0),
         epochs=float(np.median([each.config.get("epochs", 0) for each in trained])),
         a_class=max((_labels(each) for each in used if each.kind == "finetune"), default=0.0),
-        few=share < 1,
+        tested=max((_tested(each) for each in used if each.kind == "finetune"), default=0),
+        few=any(each.config.get("label_fraction", 1.0) < 1 for each in used),
+        whole=share == 1,
+        planned=planned,
         dataset=AUTHORS.get(data, ""),
         comparable=data in AUTHORS and network == NETWORK,
         stale=frozenset(stale),

@@ -13,10 +13,10 @@ from cvsa.report.evaluated import DASH, several, signed
 from cvsa.report.evidence import Evidence, Tested, contradicted, ledger, verdict_of
 from cvsa.report.ledger_figures import forest
 from cvsa.report.measures import otherwise
-from cvsa.report.page import Page, interval, p_value
+from cvsa.report.page import Page, in_lines, interval, p_value
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import POWER, seeds_needed
-from cvsa.report.verdicts import UNTESTED, VERDICTS
+from cvsa.report.verdicts import OPEN, UNTESTED, VERDICTS
 
 A_LINE = 3  # seeds in a line of a cell
 MOST = 1000  # seeds that a search for the needed number goes up to
@@ -73,8 +73,7 @@ def ours(each: Evidence) -> str:
         return f"{mean}<br><small>one seed</small>"
     span = interval(each.interval.low, each.interval.high, signed)
     told = [signed(value) for value in each.differences]
-    seeds = ",<br>".join(", ".join(told[n : n + A_LINE]) for n in range(0, len(told), A_LINE))
-    return f"{mean}<br>{span} ({each.interval.kind})<br><small>{seeds}</small>"
+    return f"{mean}<br>{span} ({each.interval.kind})<br><small>{in_lines(told, A_LINE)}</small>"
 
 
 def verdict_cell(part: Part, each: Evidence) -> str:
@@ -90,7 +89,7 @@ def overview(found: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
         part, each = tested.tested[0] if tested else (claim.parts[0], Evidence())
         lines.append({
             "claim, and by which runs": f"**{claim.key}** {claim.short}<br>{_scale(tested)}",
-            "verdict": f"**{verdict_of(found[claim.key])}**<br>{_tested(claim, tested)}",
+            "verdict": f"**{verdict_of(found[claim.key])}**<br>{_tested(claim, found[claim.key])}",
             "difference": part.title.replace(" − ", "<br>− ").replace(", ", ",<br>"),
             "reported": reported(part).replace(" to ", "<br>to "),
             "ours": ours(each),
@@ -102,10 +101,23 @@ def _scale(tested: Tested | None) -> str:
     return f"<small>{tested.runs.label}: {tested.runs.scale}</small>" if tested else "<small>no runs</small>"
 
 
-def _tested(claim: Claim, tested: Tested | None) -> str:
-    notes = [f"{len(tested.tested) if tested else 0} of {len(claim.parts)} parts"]
-    notes += ["older code"] if tested and tested.stale else []
-    return "<br>".join(f"<small>{note}</small>" for note in notes)
+def _tested(claim: Claim, found: Sequence[Tested]) -> str:
+    """How many parts came out how, and which other sets separate what the one that speaks leaves open."""
+    if not found:
+        return f"<small>none of {len(claim.parts)} parts</small>"
+    first, *others = found
+    notes = [f"{len(first.tested)} of {len(claim.parts)} parts:", *_counted(first)]
+    notes += ["older code"] * first.stale
+    for each in others:
+        if each.verdict != first.verdict and each.verdict != OPEN:
+            notes.append(f"{each.verdict} by {each.runs.narrow.removeprefix('committed<br>')}")
+    return "".join(f"<small>{note}</small><br>" for note in notes).removesuffix("<br>")
+
+
+def _counted(tested: Tested) -> list[str]:
+    """ "1 reproduced", "2 inconclusive": the parts tested, in the order of the verdicts."""
+    number = Counter(each.verdict for _, each in tested.tested)
+    return [f"{number[verdict]} {verdict}" for verdict in VERDICTS if number[verdict]]
 
 
 def parts_table(claim: Claim, tested: Sequence[Tested]) -> pd.DataFrame:
@@ -115,17 +127,16 @@ def parts_table(claim: Claim, tested: Sequence[Tested]) -> pd.DataFrame:
         having: list[Tested | None] = [each for each in tested if each.evidence[number].seeds]
         for each in having or [None]:
             shown = each.evidence[number] if each else Evidence()
-            exact = ", ".join(map(p_value, shown.mcnemar))
+            # A line for each value: the table is read on narrow screens too.
             lines.append({
                 "difference": part.title.replace(" − ", "<br>− ").replace(", ", ",<br>"),
-                "reported": reported(part),
-                "runs": _label(each) if each else DASH,
-                "ours": ours(shown),
-                "p": p_value(shown.p),
-                "p,<br>corrected": p_value(shown.p_adjusted),
-                "detectable": DASH if np.isnan(shown.detectable) else f"{100 * shown.detectable:.1f}",
-                "McNemar,<br>a seed each": exact or DASH,
                 "verdict": verdict_cell(part, shown),
+                "ours": ours(shown),
+                "reported": reported(part).replace(" to ", "<br>to "),
+                "runs": _label(each) if each else DASH,
+                "p,<br>corrected": f"{p_value(shown.p)},<br>{p_value(shown.p_adjusted)}",
+                "detect-<br>able": DASH if np.isnan(shown.detectable) else f"{100 * shown.detectable:.1f}",
+                "McNemar": in_lines([p_value(p) for p in shown.mcnemar], 1) or DASH,
             })  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -133,7 +144,7 @@ def parts_table(claim: Claim, tested: Sequence[Tested]) -> pd.DataFrame:
 def _label(tested: Tested) -> str:
     notes = ["older code"] * tested.stale
     notes += [f"same numbers as {tested.repeats}"] if tested.repeats else []
-    return tested.runs.label + "".join(f"<br><small>{note}</small>" for note in notes)
+    return tested.runs.narrow + "".join(f"<br><small>{note}</small>" for note in notes)
 
 
 def sentences(claim: Claim, tested: Sequence[Tested], every: Sequence[Tested]) -> list[str]:
@@ -165,10 +176,9 @@ def sentences(claim: Claim, tested: Sequence[Tested], every: Sequence[Tested]) -
 
 
 def _verdict(claim: Claim, tested: Tested) -> str:
-    number = Counter(each.verdict for _, each in tested.tested)
     seeds = sorted({len(each.seeds) for _, each in tested.tested})
     many = " to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
-    told = several([f"{number[verdict]} {verdict}" for verdict in VERDICTS if number[verdict]])
+    told = several(_counted(tested))
     stale = ". Some of these runs were made by other code than today's" * tested.stale
     return (
         f"**{tested.verdict.capitalize()}**, by {tested.runs.label}: {tested.runs.scale}, {many} "

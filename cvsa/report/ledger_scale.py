@@ -11,7 +11,7 @@ from cvsa.report.claims import claims
 from cvsa.report.evaluated import DASH, several
 from cvsa.report.evidence import RunSet, Tested, ledger, run_sets, verdict_of
 from cvsa.report.figures import scale_lines
-from cvsa.report.page import Page
+from cvsa.report.page import Page, in_lines
 from cvsa.report.sources import Sources
 
 SWAPPED = ("MoCo.v2+SS", "BYOL+SS", "BYOL+CVSA")  # as in the authors' plot
@@ -68,32 +68,33 @@ def measured(runs: RunSet) -> pd.DataFrame:
 
 
 def table(sets: dict[RunSet, pd.DataFrame]) -> pd.DataFrame:
-    """A line a row and source; a column a scale, the first for the base without Saliency Swap."""
+    """A line a row and scale, the first of a row for its base without Saliency Swap; a column a source."""
     reported, baselines = tables.reported_scale_ablation()
     scales = sorted({*reported["scale"], *(s for found in sets.values() for s in found["scale"].dropna())})
     lines = []
     for row in SWAPPED:
         plain = row.split("+")[0]
-        own = reported[reported["row"] == row].set_index("scale")["percent"]
-        cells = {f"{scale:g}": f"{own[scale]:.2f}" if scale in own else DASH for scale in scales}
-        lines.append({"row": row, "source": "reported", "no swap": f"{baselines[plain]:.2f}", **cells})
-        for runs, found in sets.items():
-            part = found[found["row"] == row]
-            if len(part):
-                told = {f"{s:g}": _cell(part[part["scale"] == s]["percent"]) for s in scales}
-                base = _cell(found[found["row"] == plain]["percent"])
-                lines.append({"row": row, "source": _label(runs), "no swap": base, **told})
+        own = reported[reported["row"] == row].set_index("scale")["percent"].to_dict()
+        for scale in (None, *scales):
+            line = {"row": row, "scale": "no swap" if scale is None else f"{scale:g}"}
+            value = baselines[plain] if scale is None else own.get(scale)
+            line["reported"] = DASH if value is None else f"{value:.2f}"
+            for runs, found in sets.items():
+                part = found[found["row"] == (plain if scale is None else row)]
+                part = part if scale is None else part[part["scale"] == scale]
+                line[_label(runs)] = _cell(part["percent"])
+            lines.append(line)
     return pd.DataFrame(lines)
 
 
 def _label(runs: RunSet) -> str:
-    return f"{runs.label}<br><small>{runs.data}, {runs.epochs:g} epochs</small>"
+    return f"{runs.narrow}<br><small>{runs.data},<br>{runs.epochs:g} epochs</small>"
 
 
 def _cell(values: pd.Series[float]) -> str:
     if values.empty:
         return DASH
-    seeds = "one seed" if len(values) == 1 else ", ".join(f"{value:.1f}" for value in values)
+    seeds = "one seed" if len(values) == 1 else in_lines([f"{value:.1f}" for value in values], 3)
     return f"**{values.mean():.1f}**<br><small>{seeds}</small>"
 
 

@@ -38,7 +38,8 @@ def draw(page: Page, sources: Sources) -> None:
     sets = run_sets(sources)
     rows = [line for name in ("second_stage_only", "scale_ablation") for line in TABLES[name]]
     # What the book rests on has columns; where there is none, whatever was run.
-    shown = [each for each in sets if sources.main_set in (None, each.name)]
+    main = sources.main_set
+    shown = [each for each in sets if main is None or each.planned or (each.name == main and each.whole)]
     _table(page, "table_1", FIRST, list(dict.fromkeys(rows)), sets, shown)
     _table(page, "table_2", SECOND, list(TABLES["dual_stage"]), sets, shown)
 
@@ -120,9 +121,9 @@ def _table(
         first = {"stage 1": stage1, "stage 2": stage2 or DASH} if stage1 else {"method": stage2}
         written.append({
             **first,
-            **_theirs(table, line),
-            **{_heading(runs): _ours(summaries[runs.label], line, parts.get(runs.label)) for runs in shown},
             "verdict": _verdict(claims[line].parts[0] if line in claims else None, tested),
+            **{_heading(runs): _ours(summaries[runs.label], line, parts.get(runs.label)) for runs in shown},
+            **_theirs(table, line),
         })  # fmt: skip
         used |= {run for each in tested for run in each.run_ids}
     for runs in shown:

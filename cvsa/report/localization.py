@@ -17,6 +17,7 @@ from cvsa.report.evaluated import (
     FIRST,
     PASTED,
     PLAIN,
+    SCRATCH,
     PerImage,
     Runs,
     counted,
@@ -193,7 +194,10 @@ def findings(table: pd.DataFrame, found: Mapping[str, pd.DataFrame]) -> list[str
         if len(first):
             lines.append(f"{FIRST} against {PLAIN}, by every measure on every kind of map. {counted(first)}")
         lines += [_verdict(SOURCES[source], part) for source, part in measured.items()]
-        lines.append(_alignment(measured))
+        lines.append(_against(measured, PASTED, "what the alignment adds"))
+        lines.append(
+            _against({FINETUNED: measured.get(FINETUNED, every[:0])}, SCRATCH, "what all of it gives")
+        )
     lines += [*_against_centre(table), *_still(table), _constant(table)]
     missing = [name for s, name in SOURCES.items() if not rows_with(table, [key(s, m) for m in MAIN])]
     if missing:
@@ -212,22 +216,21 @@ def _verdict(name: str, part: pd.DataFrame) -> str:
     return f"**{name[0].upper()}{name[1:]}**: {sentences}" if sentences else ""
 
 
-def _alignment(measured: Mapping[str, pd.DataFrame]) -> str:
-    """What the alignment adds to Saliency Swap, as far as it separates."""
+def _against(measured: Mapping[str, pd.DataFrame], other: str, what_it_is: str) -> str:
+    """BYOL+CVSA against another row, as far as it separates."""
     said, lines, count = {"better": "more by", "worse": "less by"}, [], 0
     for source, part in measured.items():
-        count += int(((part["row"] == FIRST) & (part["against"] == PASTED)).sum())
-        side = sides(part, FIRST, PASTED)
+        count += int(((part["row"] == FIRST) & (part["against"] == other)).sum())
+        side = sides(part, FIRST, other)
         found = "; ".join(f"{said[kind]} {side[kind]}" for kind in said if kind in side)
         lines += [f"{SOURCES[source]}, {found}"] if found else []
     what = ". ".join(lines) if lines else "none separates"
-    return f"{FIRST} against {PASTED}, thus what the alignment adds, of {count} differences: {what}." * (
-        count > 0
-    )
+    row = _short(other, FINETUNED)
+    return f"{FIRST} against {row}, thus {what_it_is}, of {count} differences: {what}." * (count > 0)
 
 
 def _against_centre(table: pd.DataFrame) -> list[str]:
-    """Which rows are above the centred box in every seed, a sentence a metric."""
+    """Which rows are above the centred box in every seed, and which fine-tuned ones below, by metric."""
     sentences = []
     for metric, title in MAIN.items():
         reference = mean(table, key(CENTRE, metric))
@@ -239,6 +242,9 @@ def _against_centre(table: pd.DataFrame) -> list[str]:
             rows = [_short(str(row), source) for row in found if min(found[row]) > reference]
             above += [f"{name} ({', '.join(rows)})"] if rows else []
         what = "; ".join(above) if above else "nothing"
+        tuned = tables.by_row(table, key(FINETUNED, metric))["seeds"].to_dict()
+        under = [_short(str(row), FINETUNED) for row in tuned if max(tuned[row]) < reference]
+        what += f". Below it in every seed, {SOURCES[FINETUNED]}: {several(under)}" if under else ""
         sentences.append(
             f"Above the centred box ({_written(metric, reference)}) by {title}, in every seed: {what}."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -21,21 +22,21 @@ from cvsa.report.tables import TOP1
 
 # Metric -> what the test images of drawn birds show.
 MEASURES = {
-    TOP1: "habitats of others",
+    TOP1: "habitats as in training",
+    "finetune.test_swapped_accuracy": "habitats of others",
     "finetune.test_accuracy": "a plain backdrop",
-    "finetune.val_accuracy": "habitats as in training",
 }
 FEATURES = {
+    "probe.linear_val": "habitats as in training",
     "probe.linear_test_swapped": "habitats of others",
     "probe.linear_test": "a plain backdrop",
-    "probe.linear_val": "habitats as in training",
 }
 TITLES = {metric: f"fine-tuned,<br>{shown}" for metric, shown in MEASURES.items()} | {
     metric: f"linear probe,<br>{shown}" for metric, shown in FEATURES.items()
 }
 # What is compared with no pre-training.
 GAINS = {
-    TOP1: "fine-tuned",
+    TOP1: "fine-tuned,<br>habitats as in training",
     "probe.linear_val": "linear probe,<br>habitats as in training",
     "probe.linear_test": "linear probe,<br>plain backdrop",
     "probe.knn_test": "kNN,<br>plain backdrop",
@@ -63,13 +64,15 @@ def draw(page: Page, sources: Sources) -> None:
         page.text("measures_base", on_reliability(reliability(base)))
         speaking = {key: tested[0].runs for key, tested in ledger(sources, claims()).items() if tested}
         page.table("measures_verdicts", verdicts_table(speaking))
+        page.text("measures_verdicts", on_verdicts(sets))
         page.text("measures_luck", on_luck(sets))
     second = tables.second_stages(tables.long_table(main_runs(sources)))
     table = second[second["labels"] == 1]
     with page.source(sources.main):
         page.table("measures_gains", or_dash(gains_table(table)))
-        page.table("measures_labels", or_dash(labels_table(second, _a_class(sources))))
-        page.text("measures_labels", on_labels(second, _a_class(sources)))
+        classes, images = _classes(sources)
+        page.table("measures_labels", or_dash(labels_table(second, images, classes)))
+        page.text("measures_labels", on_labels(second, images))
         gap = tables.by_row(table, GAP)["mean"].get(FULL)
         page.number("measures.attention", DASH if gap is None else f"{gap:.2f}")
 
@@ -85,17 +88,17 @@ class Reliability:
 
     Attributes:
         runs, metric: the set and the measure.
-        rows, trainings: how many.
+        rows, seeds: how many; all rows have all of these seeds.
         best: highest mean of a row.
-        within: spread of a row's seeds, pooled standard deviation.
+        within: what is left of an accuracy when its row's and its seed's mean are known, standard deviation.
         between: standard deviation of the rows' means.
-        f, p: one-way analysis of variance.
+        f, p: analysis of variance with the seeds as blocks, since rows are compared seed by seed.
     """
 
     runs: RunSet
     metric: str
     rows: int
-    trainings: int
+    seeds: int
     best: float
     within: float
     between: float
@@ -104,22 +107,25 @@ class Reliability:
 
 
 def reliability(sets: Iterable[RunSet]) -> list[Reliability]:
-    """One a set and measure, of rows with ``ENOUGH`` seeds; none of a set with less than so many rows."""
+    """One a set and measure, of the seeds that all rows with ``ENOUGH`` seeds have; none where too few."""
     found = []
     for runs in sets:
         for metric in TITLES:
             chosen = runs.table[runs.table["metric"] == metric]
-            groups = [part["value"].to_numpy(float) for _, part in chosen.groupby("row")]
-            groups = [values for values in groups if len(values) >= ENOUGH]
-            if len(groups) < ENOUGH:
+            table = chosen.pivot_table(index="row", columns="seed", values="value")
+            values = table[table.notna().sum(axis=1) >= ENOUGH].dropna(axis=1).to_numpy(float)
+            rows, seeds = values.shape
+            if min(rows, seeds) < ENOUGH:
                 continue
-            means = [float(values.mean()) for values in groups]
-            within = float(np.sqrt(np.mean([values.var(ddof=1) for values in groups])))
-            test = stats.f_oneway(*groups)
+            means = values.mean(axis=1, keepdims=True)
+            left = values - means - values.mean(axis=0) + values.mean()
+            free = (rows - 1) * (seeds - 1)
+            within, between = (left**2).sum() / free, float(means.var(ddof=1))
+            f = seeds * between / within
             found.append(
                 Reliability(
-                    runs, metric, len(groups), sum(map(len, groups)), max(means), within,
-                    float(np.std(means, ddof=1)), float(test.statistic), float(test.pvalue),
+                    runs, metric, rows, seeds, float(means.max()), float(within**0.5), between**0.5,
+                    float(f), float(stats.f.sf(f, rows - 1, free)),
                 )
             )  # fmt: skip
     return found
@@ -131,12 +137,11 @@ def reliability_table(told: Sequence[Reliability]) -> pd.DataFrame:
         {
             "measure": TITLES[each.metric].replace(" ", "&nbsp;").replace("-", "&#8209;"),
             "runs": each.runs.narrow,
-            "rows,<br>trainings": f"{each.rows}, {each.trainings}",
-            "best row,<br>%": percent(each.best),
-            "spread of<br>a row's seeds": f"{100 * each.within:.1f}",
-            "spread of<br>the rows": f"{100 * each.between:.1f}",
-            "F": f"{each.f:.1f}",
-            "p": p_value(each.p),
+            "rows,<br>seeds": f"{each.rows}, {each.seeds}",
+            "best,<br>%": percent(each.best),
+            "spread<br>left": f"{100 * each.within:.1f}",
+            "spread<br>of rows": f"{100 * each.between:.1f}",
+            "F<br>(p)": f"{each.f:.1f}<br><small>({p_value(each.p)})</small>",
         }
         for each in told
     ]
@@ -159,7 +164,7 @@ def on_reliability(told: Sequence[Reliability]) -> list[str]:
 
 
 def verdicts_table(speaking: Mapping[str, RunSet]) -> pd.DataFrame:
-    """What the claims about fine-tuned accuracy would be judged by each measure: a line a claim.
+    """The verdict on each claim about fine-tuned accuracy by each measure: a line a claim.
 
     Args:
         speaking: key of a claim -> the set that speaks for it.
@@ -168,9 +173,32 @@ def verdicts_table(speaking: Mapping[str, RunSet]) -> pd.DataFrame:
     for claim in claims():
         runs = speaking.get(claim.key)
         if runs is not None and _concerned(claim) and measured(runs):
-            shown = {MEASURES[metric]: _cell(each) for metric, each in by_measure(claim, runs).items()}
+            shown = {MEASURES[metric]: _cell(each[claim.key]) for metric, each in by_measure(runs).items()}
             lines.append({"claim": f"**{claim.key}** {claim.short}<br><small>{runs.label}</small>", **shown})
     return pd.DataFrame(lines or [{"claim": DASH, **dict.fromkeys(MEASURES.values(), DASH)}])
+
+
+def on_verdicts(sets: Iterable[RunSet]) -> list[str]:
+    """For each set, whether it speaks or not: which claims another measure would judge otherwise."""
+    lines = []
+    for runs in sets:
+        first, *others = by_measure(runs).items()
+        tested = [key for key, each in first[1].items() if each.tested]
+        told = []
+        for metric, found in others:
+            other = [
+                f"{key} ({found[key].verdict}, not {first[1][key].verdict})"
+                for key in tested
+                if found[key].verdict != first[1][key].verdict
+            ]
+            named = f": {several(other)}" if other else ""
+            told.append(f"{len(other)} of {len(tested)} by {MEASURES[metric]}{named}")
+        if tested:
+            usual = MEASURES[TOP1]
+            lines.append(
+                f"{_capital(runs.label)}, claims judged otherwise than by {usual}: {'; '.join(told)}."
+            )
+    return lines or ["No set of runs tests a claim."]
 
 
 def gains_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -192,24 +220,27 @@ def gains_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["row", *GAINS.values()])
 
 
-def labels_table(table: pd.DataFrame, images: float) -> pd.DataFrame:
-    """Fine-tuning with fewer labels: the level of Random, then differences of rows, a column a share.
+def labels_table(table: pd.DataFrame, images: float, classes: float) -> pd.DataFrame:
+    """Fine-tuning with fewer labels: guessing and Random, then differences of rows, a column a share.
 
     Args:
         table: of ``tables.second_stages``.
         images: training images of a class.
+        classes: their number.
 
     Returns:
         In percent and points; a dash where a share was not run for a row.
     """
     tuned = table[table["metric"] == TOP1]
-    lines: list[dict[str, str]] = [{"row": f"{SCRATCH}, %"}]
-    lines += [{"row": f"{row}<br>− {against}"} for row, against in (("BYOL", SCRATCH), *tables.COMPARED)]
+    pairs = [(row, SCRATCH) for row in rows_with(tuned, [TOP1]) if row != SCRATCH] + [*tables.COMPARED]
+    lines: list[dict[str, str]] = [{"row": "guessing, %"}, {"row": f"{SCRATCH}, %"}]
+    lines += [{"row": f"{row}<br>− {against}"} for row, against in pairs]
     for share in sorted(set(tuned["labels"])):
         part, title = tuned[tuned["labels"] == share], f"{images * share:.0f} labels<br>a class"
         level = part.loc[part["row"] == SCRATCH, "value"]
-        lines[0][title] = percent(level.mean()) if len(level) else DASH
-        for line, pair in zip(lines[1:], (("BYOL", SCRATCH), *tables.COMPARED), strict=True):
+        lines[0][title] = percent(1 / classes) if classes else DASH
+        lines[1][title] = percent(level.mean()) if len(level) else DASH
+        for line, pair in zip(lines[2:], pairs, strict=True):
             values = tables.paired(part, TOP1, *pair)["difference"].tolist()
             line[title] = _gain(values) if values else DASH
     return pd.DataFrame([line for line in lines if set(line.values()) - {line["row"], DASH}])
@@ -236,10 +267,13 @@ def on_labels(table: pd.DataFrame, images: float) -> list[str]:
     return told
 
 
-def _a_class(sources: Sources) -> float:
-    """Training images of a class in the main set; NaN without one."""
+def _classes(sources: Sources) -> tuple[float, float]:
+    """How many classes the main set has, and training images a class; NaN without such a set."""
     counts = [record.counts for _, record in sources.main if "classes" in record.counts]
-    return max((each["train_images"] / each["classes"] for each in counts), default=float("nan"))
+    if not counts:
+        return float("nan"), float("nan")
+    most = max(counts, key=lambda each: each["train_images"] / each["classes"])
+    return most["classes"], most["train_images"] / most["classes"]
 
 
 def _gain(values: list[float]) -> str:
@@ -251,23 +285,30 @@ def _gain(values: list[float]) -> str:
     return f"{told}<br>{interval(span.low, span.high, signed)}<br><small>{seeds}</small>"
 
 
-def by_measure(claim: Claim, runs: RunSet) -> dict[str, Tested]:
-    """A claim judged by each measure; p-values are corrected over its own parts with that measure."""
-    return {
-        metric: judge(runs, [replace(claim, parts=tuple(replace(p, metric=metric) for p in claim.parts))])[0]
-        for metric in MEASURES
-    }
+@cache
+def by_measure(runs: RunSet) -> dict[str, dict[str, Tested]]:
+    """Measure -> claim -> its verdict by that; p-values are corrected as the ledger's are."""
+    found = {}
+    for metric in MEASURES:
+        given = [
+            replace(claim, parts=tuple(replace(part, metric=metric) for part in claim.parts))
+            if _concerned(claim)
+            else claim
+            for claim in claims()
+        ]
+        judged = zip(claims(), judge(runs, given), strict=True)
+        found[metric] = {claim.key: each for claim, each in judged if _concerned(claim)}
+    return found
 
 
 def otherwise(claim: Claim, tested: Tested) -> str:
     """A sentence on what the other ways of testing say of a claim; empty where there are none."""
     if not _concerned(claim) or not measured(tested.runs):
         return ""
-    found = by_measure(claim, tested.runs)
     told = [
         f"{MEASURES[metric]} {each.verdict}, {each.tested[0][0].rows} {signed(each.tested[0][1].mean)}"
-        for metric, each in found.items()
-        if metric != TOP1 and each.tested
+        for metric, found in by_measure(tested.runs).items()
+        if metric != TOP1 and (each := found[claim.key]).tested
     ]
     return f"The same networks on other test images: {'; '.join(told)}." if told else ""
 

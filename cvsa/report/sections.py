@@ -23,7 +23,7 @@ LIVE = "live"
 PHOTOGRAPHS = tuple(
     name for name, preset in PRESETS.items() if preset.get("all", {}).get("dataset") == "folder"
 )
-NOTED = ("ablations", "pilot", "saliency", *PHOTOGRAPHS)
+NOTED = ("confirm", "ablations", "pilot", "saliency", *PHOTOGRAPHS)
 """Committed sets, beside the main one, that a chapter rests on and says at which scale they stand."""
 
 
@@ -246,6 +246,7 @@ SECTIONS = (
     Section("scale_of", _scale_of, ("evidence_*",), (*EVIDENCE, *NOTED)),
     Section("ledger", later("ledger"), ("ledger*",)),
     Section("measures", later("measures"), ("measures*",)),
+    Section("confirmed", later("confirmed"), ("confirmed",)),
     Section("tables", later("ledger_tables"), ("table_1", "table_2")),
     Section("scale", later("ledger_scale"), ("scale", "scale_*")),
     Section("sweep", _sweep, ("sweep",), ("sweep",)),

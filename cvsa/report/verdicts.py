@@ -33,15 +33,19 @@ def verdict_of_part(
 ) -> Verdict:
     """Judge one difference between two rows.
 
-    Separated means: the 95 % interval of the mean over seeds excludes zero, *and* p, corrected for the number
-    of differences that the same set of runs tests, is below 0.05. The first of these that holds:
+    Separated means: the 95 % interval of the mean over seeds excludes zero, *and*
+    p, corrected for the number of differences that the same set of runs tests, is
+    below 0.05. The first of these that holds:
 
     1. *not tested*: no seed has both rows.
-    2. *inconclusive*: there is one seed. Which of two networks wins once is near to a coin's toss.
-    3. Where the claim is "no difference": *reproduced* if the interval lies within the margin, *not
-       reproduced* if separated, else *inconclusive*. That nothing was found does not show that nothing is.
-    4. *not reproduced*: separated, in the other direction; or, on the authors' data with their network only,
-       the interval ends short of half the reported difference.
+    2. *inconclusive*: there is one seed. Which of two networks wins once is near to
+       a coin's toss.
+    3. Where the claim is "no difference": *reproduced* if the interval lies within
+       the margin, *not reproduced* if separated, else *inconclusive*. That nothing
+       was found does not show that nothing is.
+    4. *not reproduced*: separated, in the other direction; or, on the authors' data
+       with their network only, the interval ends short of half the reported
+       difference.
     5. *reproduced*: separated, in the claimed direction.
     6. *same direction*: every seed agrees with the claim.
     7. *inconclusive*: all else, even if every seed disagrees (the sentences say so).
@@ -79,8 +83,8 @@ def verdict_of_claim(parts: Sequence[Verdict]) -> Verdict:
     1. *not tested*: no part is.
     2. *not reproduced*: a part is not.
     3. *reproduced*: all parts are, and none is untested.
-    4. *same direction*: at least half of the parts are tested, and each of these is reproduced or in the
-       same direction.
+    4. *same direction*: at least half of the parts are tested, and each of these is
+       reproduced or in the same direction.
     5. *inconclusive*: all else.
     """
     counts = Counter(parts)
@@ -101,24 +105,28 @@ def rank(
     comparable: bool,
     parts: int,
     repeated: int,
+    planned: bool,
     seen: float,
-    likeness: float,
+    whole: bool,
     seeds: int,
 ) -> tuple[float, ...]:
-    """Which set of runs speaks for a claim: the one with the highest rank. No verdict enters it.
+    """Which set of runs speaks for a claim: that of the highest rank. No verdict enters it.
 
-    Fresh before stale (made by other code than today's); then the authors' data and network before others;
-    then more parts tested with two seeds or more, more parts tested, more images seen in pre-training, labels
-    a class nearer to those of the authors' data, more seeds in total. Of equals the first, which is the live
-    one.
+    Fresh before stale (made by other code than today's); then the authors' data and
+    network before others; then more parts tested with two seeds or more, more parts
+    tested; then runs whose plan was fixed before any of them, measure and labels
+    included, before those that were at hand while these were chosen; then more images
+    seen in pre-training, fine-tuning with all labels before some, more seeds in total.
+    Of equals the first, which is the live one.
 
     Args:
         fresh: whether all runs are fresh.
         comparable: see :func:`verdict_of_part`.
         parts: number of parts tested.
         repeated: those with two seeds or more.
+        planned: whether everything was fixed before the first run.
         seen: images times epochs of a pre-training.
-        likeness: of the labels a class to those of CUB-200-2011; 0 for as many, less the further away.
+        whole: fine-tuned with all the labels that the preset gives.
         seeds: summed over the parts.
     """
-    return float(fresh), float(comparable), float(repeated), float(parts), seen, likeness, float(seeds)
+    return tuple(map(float, (fresh, comparable, repeated, parts, planned, seen, whole, seeds)))

@@ -53,7 +53,7 @@ def sibling(record: Record, seed: int, accuracy: float, **config: Any) -> Record
     """The same run with another seed."""
     return record.model_copy(update={
         "seed": seed, "run_id": f"{seed:012x}", "config": {**record.config, "seed": seed, **config},
-        "metrics": {**record.metrics, "test_swapped_accuracy": accuracy},
+        "metrics": {**record.metrics, "val_accuracy": accuracy},
     })  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_siblings_are_runs_that_differ_by_their_seed(made: Made) -> None:
     ]
     assert [other.seed for _, other in cards.siblings(record, runs)] == [1, 2]
     line = cards.results(record, runs).set_index("measure").loc["fine-tuned"]
-    assert line["seeds"] == [(0, record.metrics["test_swapped_accuracy"]), (1, 0.25), (2, 0.75)]
+    assert line["seeds"] == [(0, record.metrics["val_accuracy"]), (1, 0.25), (2, 0.75)]
     card = model_card(made["finetune"], ROOT, runs)
     assert "25.0 (seed 1), 75.0 (seed 2)" in card
     assert "Measured with" not in card

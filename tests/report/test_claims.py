@@ -99,21 +99,25 @@ def test_evidence_is_ranked_without_a_look_at_verdicts() -> None:
         "parts": 2,
         "repeated": 1,
         "seen": 20_000,
-        "likeness": -1.0,
+        "planned": False,
+        "whole": False,
         "seeds": 3,
     }
     orders = (
         {"comparable": True},
         {"repeated": 2},
         {"parts": 3},
+        {"planned": True},
         {"seen": 100_000},
-        {"likeness": -0.5},
+        {"whole": True},
         {"seeds": 4},
     )
     for better in orders:
         assert rank(**base | better) > rank(**base)
     assert rank(**base) > rank(**base | {"fresh": False, "seen": 1e9, "seeds": 99, "comparable": True})
     assert rank(**base | {"seen": 40_000}) > rank(**base | {"seeds": 9})
+    assert rank(**base | {"parts": 3}) > rank(**base | {"planned": True, "seen": 40_000, "whole": True})
+    assert rank(**base | {"planned": True}) > rank(**base | {"seen": 40_000, "whole": True, "seeds": 9})
 
 
 def test_claims_are_the_paper_s_and_reported_numbers_its_tables() -> None:
@@ -154,7 +158,7 @@ def finetuned(number: int, row: str, seed: int, share: float, root: Path, **trai
     first, second = f"{number:06x}aaaaaa", f"{number:06x}bbbbbb"
     config = {"dataset": "synthbirds", "backbone": "resnet_slim", "epochs": 20, "swap_scale": 0.5} | trained
     shared: dict[str, Any] = {"row": row, "seed": seed, "stage2": row}
-    metrics = {"val_accuracy": share + 0.1, "test_swapped_accuracy": share}
+    metrics = {"val_accuracy": share, "test_swapped_accuracy": share - 0.1}
     return [
         (root / first, example_record(kind="pretrain", run_id=first, config=config, metrics={"loss": 1.0},
                                       counts={"train_images": 1000}, **shared)),
@@ -192,7 +196,7 @@ def test_evidence_by_hand(tmp_path: Path) -> None:
     assert each.differences == pytest.approx((0.02, 0.03, 0.025)) and each.seeds == (0, 1, 2)
     assert each.interval is not None and each.interval.low > 0 and each.p_adjusted == each.p < 0.05
     assert each.verdict == tested.verdict == "reproduced" and not tested.stale
-    assert tested.runs.scale == "SynthBirds, resnet-slim, 1,000 images, 20 epochs"
+    assert tested.runs.scale == "SynthBirds, resnet-slim, 1,000 images, 20 epochs, tested on 1,000"
     assert len(each.runs) == 6 and set(each.runs) < {record.run_id for _, record in live}
 
 
@@ -282,14 +286,32 @@ def test_fine_tuning_with_about_as_many_labels_as_theirs_is_a_set_of_its_own(tmp
             runs.append((tmp_path / key, example_record(
                 run_id=key, parents=[parent.run_id], row=parent.row, seed=parent.seed, stage2=parent.row,
                 config={"label_fraction": share}, counts={"train_images": int(4000 * share), "classes": 50},
-                metrics={"test_swapped_accuracy": 0.5 + gain * (parent.row != "BYOL")},
+                metrics={"test_accuracy": 0.5 + gain * (parent.row != "BYOL")},
             )))  # fmt: skip
     found = {each.label: each for each in run_sets(sources(tmp_path, [], small_cpu=runs))}
     assert list(found) == ["committed `small_cpu`", "committed `small_cpu`, 30 labels a class"]
     few = found["committed `small_cpu`, 30 labels a class"]
-    assert few.a_class == 30 and few.few and found["committed `small_cpu`"].a_class == 80
+    usual = found["committed `small_cpu`"]
+    assert few.a_class == 30 and few.few and not few.whole
+    assert usual.a_class == 80 and usual.whole and not usual.few
     (tested,) = judge(few, [C1])
     assert tested.evidence[0].differences == pytest.approx((0.1, 0.1))
-    (usual,) = judge(found["committed `small_cpu`"], [C1])
-    assert tested.rank > usual.rank, "of sets alike the one with about as many labels a class as CUB-200-2011"
-    assert evidence.likeness(0) < evidence.likeness(80) < evidence.likeness(30) <= 0
+    assert tested.rank < judge(usual, [C1])[0].rank, "of sets alike the one with all labels"
+
+
+def test_a_planned_set_s_own_share_of_the_labels_is_the_whole(tmp_path: Path) -> None:
+    runs = [
+        (folder, record.model_copy(update={
+            "preset": "confirm", "config": {**record.config, "label_fraction": 0.375},
+            "counts": {"train_images": 1500, "classes": 50},
+        }))
+        for folder, record in pairs([0.02, 0.03], tmp_path)
+    ]  # fmt: skip
+    (found,) = run_sets(sources(tmp_path, [], confirm=runs))
+    assert (
+        found.planned
+        and found.whole
+        and found.few
+        and found.label == "committed `confirm`, 30 labels a class"
+    )
+    assert judge(found, [C1])[0].evidence[0].differences == pytest.approx((0.02, 0.03))

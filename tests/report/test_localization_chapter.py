@@ -149,6 +149,7 @@ def test_differences_are_judged_over_seeds_and_over_images(table: pd.DataFrame) 
     assert np.isnan(part.loc[("BYOL+CVSA", "BYOL", "PxAP"), "image_low"])
     assert {(row, against) for row, against, _ in part.index} == {
         ("BYOL+CVSA", "BYOL"), ("BYOL+SS", "BYOL"), ("BYOL+CVSA", "BYOL+SS"), ("MoCo.v2+SS", "MoCo.v2"),
+        ("BYOL+CVSA", "Random"),
     }  # fmt: skip
 
 
@@ -173,7 +174,13 @@ def test_findings_say_by_what_more_and_by_what_less(table: pd.DataFrame) -> None
     )
     centre = [line for line in told if line.startswith("Above the centred box")]
     assert "(45.0) by mask IoU, in every seed: Grad-CAM, fine-tuned (BYOL+CVSA);" in centre[3]
-    assert centre[4].endswith("in every seed: nothing.")
+    below = (
+        "Below it in every seed, Grad-CAM, fine-tuned: supervised, MoCo.v2, BYOL, BYOL+CVSA and MoCo.v2+SS."
+    )
+    assert centre[4].endswith(f"in every seed: nothing. {below}")
+    assert any(
+        line.startswith("BYOL+CVSA against supervised, thus what all of it gives, of 6") for line in told
+    )
     assert not any(line.startswith("Maps of one value") for line in told)
     missing = "Grad-CAM, centred similarity, attention, same class, mean attention, class token (ViT)."
     assert told[-1] == f"Not measured in these runs: {missing}"

@@ -39,7 +39,7 @@ def make(
         folder = root / run_id
         folder.mkdir(parents=True)
         if kind == "finetune":
-            hits = "".join(f"test,{i},1,1\ntest_swapped,{i},1,0\n" for i in range(4))
+            hits = "".join(f"val,{i},1,0\ntest,{i},1,1\n" for i in range(4))
             (folder / "predictions.csv").write_text(f"split,image,label,predicted\n{hits}")
         runs.append((folder, record))
         return record
