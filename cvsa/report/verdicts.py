@@ -110,14 +110,14 @@ def rank(
     whole: bool,
     seeds: int,
 ) -> tuple[float, ...]:
-    """Which set of runs speaks for a claim: that of the highest rank. No verdict enters it.
+    """Which set of runs speaks for a claim: that of the highest rank.
 
-    Fresh before stale (made by other code than today's); then the authors' data and
-    network before others; then more parts tested with two seeds or more, more parts
-    tested; then runs whose plan was fixed before any of them, measure and labels
-    included, before those that were at hand while these were chosen; then more images
-    seen in pre-training, fine-tuning with all labels before some, more seeds in total.
-    Of equals the first, which is the live one.
+    No verdict enters it. Fresh before stale (made by other code than today's); then
+    the authors' data and network before others; then more parts tested with two seeds
+    or more, more parts tested; then runs whose plan was fixed before any of them,
+    measure and labels included, before those that were at hand while these were
+    chosen; then more images seen in pre-training, fine-tuning with all labels before
+    some, more seeds in total. Of equals the first, which is the live one.
 
     Args:
         fresh: whether all runs are fresh.
@@ -129,4 +129,5 @@ def rank(
         whole: fine-tuned with all the labels that the preset gives.
         seeds: summed over the parts.
     """
-    return tuple(map(float, (fresh, comparable, repeated, parts, planned, seen, whole, seeds)))
+    order = fresh, comparable, repeated, parts, planned, seen, whole, seeds
+    return tuple(map(float, order))
