@@ -43,8 +43,8 @@ NO_INTERVAL = (float("nan"), float("nan"), "")
 TOP1 = "finetune.top1"
 """The paper's metric: top-1 after fine-tuning, on held-out images like those of training. [A]
 
-Drawn birds are tested on a plain backdrop and in habitats of others. It is their validation split, which chooses
-nothing of a fine-tuning, that is like those of training. [O]
+Drawn birds are tested on a plain backdrop and in habitats of others. It is their validation split, which
+chooses nothing of a fine-tuning, that is like those of training. [O]
 """
 # Metric -> column heading, in the order of the tables.
 METRICS = {
