@@ -100,6 +100,20 @@ def test_the_sweep_gives_every_base_the_same_effort() -> None:
     assert len(efforts) == 7 and len({tuple(effort) for effort in efforts.values()}) == 1
 
 
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if "confirms" in preset])
+def test_a_plan_sees_other_birds_and_seeds_and_shares_the_recipe(name: str) -> None:
+    planned, explored = (load_grid(GRID, preset).runs for preset in (name, PRESETS[name]["confirms"]))
+    assert not {run.config.seed for run in planned} & {run.config.seed for run in explored}
+    usual = [run for run in explored if run.name == line_name((None, run.config.row), 0)]
+    before = {(run.kind, run.config.row): run.config for run in usual}
+    free = {"data_seed", "val_images", "preset", "seed", "label_fraction", "swap_scale"}
+    for run in planned:
+        one, other = (config.model_dump() for config in (run.config, before[run.kind, run.config.row]))
+        changed = {field for field in one if one[field] != other[field]}
+        assert "data_seed" in changed
+        assert changed <= {*free, "parent", "classifier"}
+
+
 def test_unknown_rows_and_presets_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text("tiny: {second_stage_only: [{rows: [BYOLL], seeds: [0]}]}")

@@ -187,13 +187,14 @@ def contrast_table(contrasts: pd.DataFrame) -> pd.DataFrame:
         return [interval(a, b, points) for a, b in zip(contrasts[low], contrasts[high], strict=True)]
 
     pairs = zip(contrasts["row"], contrasts["against"], strict=True)
+    least = [DASH if pd.isna(value) else f"{100 * value:.1f}" for value in contrasts["detectable"]]
+    found = zip(contrasts["difference"].map(points), intervals("low", "high"), strict=True)
     return pd.DataFrame({
-        "measure": contrasts["metric"],
+        "measure": [title.replace(", ", ",<br>") for title in contrasts["metric"]],
         "rows": [f"{row}<br>− {against}" for row, against in pairs],
-        "difference": contrasts["difference"].map(points),
-        "over seeds": intervals("low", "high"),
-        "p,<br>corrected": contrasts["p_adjusted"].map(p_value),
-        "detectable": [DASH if pd.isna(value) else f"{100 * value:.1f}" for value in contrasts["detectable"]],
+        "separated": [word.replace(" ", "<br>") for word in contrasts["separated"]],
+        "difference,<br>over seeds": [f"**{mean}**<br>{span}" for mean, span in found],
         "over test<br>images": intervals("image_low", "image_high"),
-        "separated": contrasts["separated"],
+        "p,<br>corrected": contrasts["p_adjusted"].map(p_value),
+        "detect-<br>able": least,
     })  # fmt: skip
