@@ -13,7 +13,7 @@ from cvsa.report import tables
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, several, signed
 from cvsa.report.evidence import RunSet, run_sets
 from cvsa.report.measures import MEASURES, measured
-from cvsa.report.page import Page, in_lines, interval
+from cvsa.report.page import Page, heading, in_lines, interval
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import Interval, mean_interval
 
@@ -85,10 +85,10 @@ def table(pairs: Sequence[tuple[RunSet, RunSet]]) -> pd.DataFrame:
             for metric, shown in MEASURES.items():
                 for word, found in ((EXPLORED, before), (PLANNED, after)):
                     each = found.get(metric, {}).get((row, against))
-                    line[f"{shown},<br>{word}"] = DASH if each is None else _cell(each)
+                    line[heading(f"{shown}, {word}")] = DASH if each is None else _cell(each)
             if set(line.values()) - {line["difference"], DASH}:
                 lines.append(line)
-    titles = [f"{shown},<br>{word}" for shown in MEASURES.values() for word in (EXPLORED, PLANNED)]
+    titles = [heading(f"{shown}, {word}") for shown in MEASURES.values() for word in (EXPLORED, PLANNED)]
     return pd.DataFrame(lines, columns=["difference", *titles])
 
 
@@ -115,11 +115,10 @@ def _held(before: Mapping[tuple[str, str], Found], after: Mapping[tuple[str, str
     held = [pair for pair in apart if after[pair].side == before[pair].side]
     turned = [pair for pair in apart if after[pair].side == -before[pair].side]
     new = [pair for pair in both if after[pair].side and not before[pair].side]
-    again = f"{len(held)} have one again on the same side{_named(held, after)}"
-    other = f"{len(turned)} on the other{_named(turned, after)}"
     return (
-        f"{len(apart)} of {len(both)} differences had an interval over seeds that excludes zero when "
-        f"explored; of these {again}, {other}. {len(new)} have one by plan only{_named(new, after)}"
+        f"apart over seeds when explored, {len(apart)} of {len(both)} differences; "
+        f"by plan again on the same side, {len(held)}{_named(held, after)}; on the other, "
+        f"{len(turned)}{_named(turned, after)}; apart by plan only, {len(new)}{_named(new, after)}"
     )
 
 

@@ -15,7 +15,7 @@ from cvsa.report import tables
 from cvsa.report.claims import FULL, Claim, claims
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, rows_with, several, signed
 from cvsa.report.evidence import RunSet, Tested, judge, ledger, main_runs, run_sets
-from cvsa.report.page import Page, in_lines, interval, p_value, percent
+from cvsa.report.page import Page, heading, in_lines, interval, p_value, percent
 from cvsa.report.sources import Sources
 from cvsa.report.statistics import mean_interval
 from cvsa.report.tables import TOP1
@@ -36,10 +36,10 @@ TITLES = {metric: f"fine-tuned,<br>{shown}" for metric, shown in MEASURES.items(
 }
 # What is compared with no pre-training.
 GAINS = {
-    TOP1: "fine-tuned,<br>habitats as in training",
-    "probe.linear_val": "linear probe,<br>habitats as in training",
-    "probe.linear_test": "linear probe,<br>plain backdrop",
-    "probe.knn_test": "kNN,<br>plain backdrop",
+    TOP1: "fine-tuned, habitats as in training",
+    "probe.linear_val": "linear probe, habitats as in training",
+    "probe.linear_test": "linear probe, plain backdrop",
+    "probe.knn_test": "kNN, plain backdrop",
 }
 GAP = "pretrain.attention_gap"
 OF_BYOL = ("BYOL", "BYOL+SS", FULL)
@@ -173,9 +173,11 @@ def verdicts_table(speaking: Mapping[str, RunSet]) -> pd.DataFrame:
     for claim in claims():
         runs = speaking.get(claim.key)
         if runs is not None and _concerned(claim) and measured(runs):
-            shown = {MEASURES[metric]: _cell(each[claim.key]) for metric, each in by_measure(runs).items()}
+            shown = {
+                heading(MEASURES[metric]): _cell(each[claim.key]) for metric, each in by_measure(runs).items()
+            }
             lines.append({"claim": f"**{claim.key}** {claim.short}<br><small>{runs.label}</small>", **shown})
-    return pd.DataFrame(lines or [{"claim": DASH, **dict.fromkeys(MEASURES.values(), DASH)}])
+    return pd.DataFrame(lines or [{"claim": DASH, **dict.fromkeys(map(heading, MEASURES.values()), DASH)}])
 
 
 def on_verdicts(sets: Iterable[RunSet]) -> list[str]:
@@ -215,9 +217,9 @@ def gains_table(table: pd.DataFrame) -> pd.DataFrame:
         line = {"row": row}
         for metric, title in GAINS.items():
             values = tables.paired(table, metric, row, SCRATCH)["difference"].tolist()
-            line[title] = _gain(values) if values else DASH
+            line[heading(title)] = _gain(values) if values else DASH
         lines.append(line)
-    return pd.DataFrame(lines, columns=["row", *GAINS.values()])
+    return pd.DataFrame(lines, columns=["row", *map(heading, GAINS.values())])
 
 
 def labels_table(table: pd.DataFrame, images: float, classes: float) -> pd.DataFrame:

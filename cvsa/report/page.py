@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from cvsa.records import Record, atomic_write
 from cvsa.report.tables import with_adjusted
 
 DASH = "–"
+HEADING = 12  # letters in a line of a column's title
 
 Source = Iterable[str | tuple[Path, Record]]
 """Runs that something comes from: run ids, or folders with records."""
@@ -153,6 +155,11 @@ def points(value: float) -> str:
 def interval(low: float, high: float, show: Callable[[float], str]) -> str:
     """ "[low, high]", or a dash where there is none."""
     return DASH if pd.isna(low) else f"[{show(low)}, {show(high)}]"
+
+
+def heading(title: str) -> str:
+    """A column's title in narrow lines: six columns of seeds must fit."""
+    return ",<br>".join("<br>".join(wrap(part, HEADING)) for part in title.split(", "))
 
 
 def in_lines(told: Sequence[str], most: int = 2) -> str:

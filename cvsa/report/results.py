@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from cvsa.report import tables
 from cvsa.report.evaluated import DASH, FEW, number, or_dash, rows_with
 from cvsa.report.evaluated_figures import dots
 from cvsa.report.figures import curves
-from cvsa.report.page import Page, cell, contrast_table, percent, points
+from cvsa.report.page import Page, cell, contrast_table, heading, percent, points
 from cvsa.report.where import hardware_words, several
 
 SHOWN = {
@@ -25,7 +24,6 @@ SHOWN = {
     "finetuned": tables.TOP1,
 }  # in the dot plots and in the prose: name of the number -> metric
 CHANCE = "habitat_chance"
-HEADING = 12  # letters
 
 
 def measured(page: Page, key: str, runs: Runs) -> None:
@@ -42,7 +40,7 @@ def measured(page: Page, key: str, runs: Runs) -> None:
     shown: dict[str, list[str]] = {"row": rows}
     for metric, title in tables.ON_BIRDS.items():
         lines = tables.by_row(table, metric).T.to_dict("series")
-        shown[_heading(title)] = [cell(lines[row]) if row in lines else DASH for row in rows]
+        shown[heading(title)] = [cell(lines[row]) if row in lines else DASH for row in rows]
     page.table(f"results_{key}", or_dash(pd.DataFrame(shown)), used)
 
     ids = [record.run_id for _, record in runs]
@@ -58,11 +56,6 @@ def measured(page: Page, key: str, runs: Runs) -> None:
         for row in FEW:
             number(page, table, f"{key}.{name}.{row}", metric, row)
     _dots(page, "" if key == "live" else f"_{key}", table, chance)
-
-
-def _heading(title: str) -> str:
-    """A column's title in narrow lines: six columns of seeds must fit."""
-    return ",<br>".join("<br>".join(wrap(part, HEADING)) for part in title.split(", "))
 
 
 def contrasts(page: Page, key: str, runs: Runs) -> None:

@@ -52,9 +52,9 @@ def test_the_table_has_both_by_every_measure(sets: list[RunSet]) -> None:
     table = confirmed.table(confirmed.twins(sets))
     assert table["difference"].tolist() == ["BYOL+SS<br>− BYOL"] and table.shape[1] == 1 + 2 * len(MEASURES)
     line = table.iloc[0]
-    assert line["habitats of others,<br>explored"].startswith("**+5.3**<br>[")
-    assert line["habitats of others,<br>by plan"].startswith("**+2.3**<br>[")
-    assert "+2.0, +3.0" in line["habitats of others,<br>by plan"]
+    assert line["habitats of<br>others,<br>explored"].startswith("**+5.3**<br>[")
+    assert line["habitats of<br>others,<br>by plan"].startswith("**+2.3**<br>[")
+    assert "+2.0, +3.0" in line["habitats of<br>others,<br>by plan"]
     assert confirmed.table([]).empty
 
 
@@ -62,7 +62,8 @@ def test_what_held_is_counted(sets: list[RunSet]) -> None:
     what, *told = confirmed.sentences(confirmed.twins(sets))
     assert "30 labels a class, seeds 0 to 2" in what and "seeds 5 to 7" in what
     trained, others, plain = told
-    assert trained.startswith("Habitats as in training: 1 of 1") and "these 0 have one again" in trained
-    assert "these 1 have one again on the same side (BYOL+SS − BYOL +2.3), 0 on the other" in others
-    assert plain.startswith("A plain backdrop: 0 of 1") and "1 have one by plan only" in plain
+    assert trained.startswith("Habitats as in training: apart over seeds when explored, 1 of 1")
+    assert "by plan again on the same side, 0; on the other, 0; apart by plan only, 0" in trained
+    assert "by plan again on the same side, 1 (BYOL+SS − BYOL +2.3); on the other, 0;" in others
+    assert "explored, 0 of 1" in plain and "apart by plan only, 1 (BYOL+SS − BYOL -2.3)" in plain
     assert "No planned runs" in confirmed.sentences([])[0]

@@ -14,6 +14,7 @@ from cvsa.report import measures, tables
 from cvsa.report.claims import claims
 from cvsa.report.evidence import RunSet, judge
 from cvsa.report.measures import MEASURES
+from cvsa.report.page import heading
 from cvsa.report.tables import TOP1
 
 SWAPPED, PLAIN = (metric for metric in MEASURES if metric != TOP1)
@@ -94,7 +95,7 @@ def test_a_claim_is_told_by_every_measure() -> None:
     assert measures.otherwise(looks, judge(runs, [looks])[0]) == ""
     table = measures.verdicts_table({"C1": runs, "C7": runs})
     assert len(table) == 1 and "committed `small_cpu`" in table["claim"][0]
-    assert "+3.0" in table["habitats as in training"][0] and "-6.2" in table["a plain backdrop"][0]
+    assert "+3.0" in table["habitats as<br>in training"][0] and "-6.2" in table["a plain<br>backdrop"][0]
     assert measures.verdicts_table({}).iloc[0].tolist() == ["–"] * 4
 
 
@@ -151,7 +152,7 @@ def test_gains_are_paired_with_no_pre_training() -> None:
     ]  # fmt: skip
     told = measures.gains_table(pd.DataFrame(lines)).set_index("row")
     assert list(told.index) == ["BYOL", "BYOL+SS"]
-    knn = measures.GAINS["probe.knn_test"]
+    knn = heading(measures.GAINS["probe.knn_test"])
     assert told.loc["BYOL", knn].startswith("**+10.0**<br>[") and "+20.0, +0.0" in told.loc["BYOL", knn]
     assert told.loc["BYOL+SS", knn] == "**+30.0**<br><small>one seed</small>"
-    assert told.loc["BYOL", measures.GAINS[TOP1]] == "–"
+    assert told.loc["BYOL", heading(measures.GAINS[TOP1])] == "–"
