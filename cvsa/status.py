@@ -148,7 +148,7 @@ def status(preset: str, root: Path) -> Status:
 
 
 def status_lines(preset: str, root: Path, only: Iterable[str] = ()) -> list[str]:
-    """What ``cvsa status`` prints: the preset, its parts, and the headline of what stands for it elsewhere.
+    """What ``cvsa status`` prints: the preset, its parts, and headlines of what stands for it or confirms that.
 
     Raises:
         CVSAError: see :func:`status`; an unknown state.
@@ -157,8 +157,10 @@ def status_lines(preset: str, root: Path, only: Iterable[str] = ()) -> list[str]
     lines: list[str] = []
     for name in _with_parts(preset, root):
         lines += [*([""] if lines else []), *status(name, root).lines(only)]
+    related = {preset}
     for name, given in PRESETS.items():
-        if given.get("stands_for") == preset:
+        if related & {given.get("stands_for"), given.get("confirms")}:
+            related.add(name)
             lines += ["", f"{name} {given['about']}.", status(name, root).headline()]
     return lines
 

@@ -186,14 +186,15 @@ def test_parts_are_told_with_their_preset_and_what_stands_for_it(tmp_path: Path)
     (tmp_path / "workflow").mkdir()
     block = "second_stage_only: [{rows: [Random], seeds: [0], evaluate: [finetune]}]"
     (tmp_path / "workflow" / "grid.yaml").write_text(
-        f"small: {{parts: [small_resnet50], {block}}}\nsmall_resnet50: {{{block}}}\nsmall_cpu: {{{block}}}\n"
+        f"small: {{parts: [small_resnet50], {block}}}\nsmall_resnet50: {{{block}}}\nsmall_cpu: {{{block}}}\nconfirm: {{{block}}}\n"
     )
     told = status_lines("small", tmp_path, ["missing"])
     heads = [line for line in told if line.startswith("Preset ")]
-    assert [head.split()[1] for head in heads] == ["small:", "small_resnet50:", "small_cpu:"]
-    assert sum("random-s0" in line for line in told) == 2 and "stands for small" in told[-2]
+    assert [head.split()[1] for head in heads] == ["small:", "small_resnet50:", "small_cpu:", "confirm:"]
+    assert sum("random-s0" in line for line in told) == 2 and "stands for small" in told[-5]
     data = json.loads(status_json("small", tmp_path))
     assert (data["preset"], [part["preset"] for part in data["parts"]]) == ("small", ["small_resnet50"])
+    assert told[-2].startswith("confirm small_cpu again")
     assert not json.loads(status_json("small_cpu", tmp_path))["parts"]
 
 
