@@ -148,7 +148,7 @@ def status(preset: str, root: Path) -> Status:
 
 
 def status_lines(preset: str, root: Path, only: Iterable[str] = ()) -> list[str]:
-    """What ``cvsa status`` prints: the preset, its parts, and headlines of what stands for it or confirms that.
+    """What ``cvsa status`` prints: the preset, its parts, and headlines of what stands for it.
 
     Raises:
         CVSAError: see :func:`status`; an unknown state.

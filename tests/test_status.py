@@ -186,7 +186,8 @@ def test_parts_are_told_with_their_preset_and_what_stands_for_it(tmp_path: Path)
     (tmp_path / "workflow").mkdir()
     block = "second_stage_only: [{rows: [Random], seeds: [0], evaluate: [finetune]}]"
     (tmp_path / "workflow" / "grid.yaml").write_text(
-        f"small: {{parts: [small_resnet50], {block}}}\nsmall_resnet50: {{{block}}}\nsmall_cpu: {{{block}}}\nconfirm: {{{block}}}\n"
+        f"small: {{parts: [small_resnet50], {block}}}\n"
+        + "".join(f"{name}: {{{block}}}\n" for name in ("small_resnet50", "small_cpu", "confirm"))
     )
     told = status_lines("small", tmp_path, ["missing"])
     heads = [line for line in told if line.startswith("Preset ")]
