@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cvsa.config import DRAWN, KINDS, FinetuneConfig, PretrainConfig, ProbeConfig, RunConfig, resolve
+from cvsa.config import DRAWN, KINDS, PRESETS, FinetuneConfig, PretrainConfig, ProbeConfig, RunConfig, resolve
 from cvsa.methods.catalogue import ROWS, TABLES, find_base, find_row
 from cvsa.records import Record, find_records
 
@@ -28,6 +29,17 @@ def passes(config: RunConfig, images: int | None = None) -> float:
     per_image = find_base(config.base).cost if isinstance(config, PretrainConfig) else PER_IMAGE[kind]
     seen = (images or config.train_images) * getattr(config, "label_fraction", 1.0)
     return float(per_image * seen * (1 if kind in ("probe", "evaluate") else config.epochs))
+
+
+def share_of_labels(record: Record) -> float:
+    """The share of the labels that a fine-tuning used, in units of what its preset gives; else 1."""
+    return float(record.config.get("label_fraction", 1.0)) / _own_share(record.kind, record.preset)
+
+
+@cache
+def _own_share(kind: str, preset: str) -> float:
+    tuned = kind == "finetune" and preset in PRESETS
+    return resolve(FinetuneConfig, preset=preset).label_fraction if tuned else 1.0
 
 
 def seconds(config: RunConfig, records: Iterable[Record]) -> float | None:

@@ -220,8 +220,8 @@ class _Looker:
         self.configs = expected_configs(grid)
         self.seen: dict[tuple[str, str], Experiment] = {}
         found = collect(root / "results", root / PLACES["live"] / grid.preset)
-        # Few labels take less than their configuration's epochs say: no measure for others.
-        self.records = [record for _, record in found.runs if record.config.get("label_fraction", 1.0) == 1.0]
+        # Runs with fewer labels than their preset gives are no measure for others.
+        self.records = [record for _, record in found.runs if costs.share_of_labels(record) == 1]
         self.costs: dict[str, float | None] = {}
 
     def look(self, run: Run) -> Experiment:

@@ -18,12 +18,13 @@ import pandas as pd
 from scipy import stats
 
 from cvsa.config import WHERE, PretrainConfig, resolve
+from cvsa.costs import share_of_labels
 from cvsa.errors import CVSAError
 from cvsa.grid import Ablation, Grid, load_grid
 from cvsa.methods.catalogue import find_row, plain_row
 from cvsa.records import Runs
 from cvsa.report.statistics import ALPHA, SAME, mean_interval, t_test
-from cvsa.report.tables import TOP1, detectable_of, metrics_of, share_of_labels, with_adjusted
+from cvsa.report.tables import TOP1, detectable_of, metrics_of, with_adjusted
 
 PRESET, REFERENCE, OBJECTIVES = "ablations", "BYOL", "objectives"
 FINETUNED, PROBED, GAP = TOP1, "probe.linear_test", "pretrain.attention_gap"

@@ -207,7 +207,10 @@ def probes_table(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows_table(table, PROBES, frozen=True)
     chance = [mean(table, key) for key in ("linear.class_chance", "linear.habitat_chance")]
     if not all(map(np.isnan, chance)):
-        rows.loc[len(rows)] = [MOST, *(DASH if np.isnan(c) else percent(c) for c in chance)]
+        rows.loc[len(rows)] = [
+            "*most frequent class, or habitat*",
+            *(DASH if np.isnan(c) else percent(c) for c in chance),
+        ]
     return or_dash(rows)
 
 

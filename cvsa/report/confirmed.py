@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
+from scipy import stats
 
 from cvsa.config import PRESETS
 from cvsa.report import tables
+from cvsa.report.claims import Part
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, several, signed
-from cvsa.report.evidence import RunSet, run_sets
-from cvsa.report.measures import MEASURES, measured
-from cvsa.report.page import Page, heading, in_lines, interval
+from cvsa.report.evidence import Evidence, RunSet, measure, run_sets
+from cvsa.report.measures import MEASURES, gain, measured
+from cvsa.report.page import Page, heading, p_value
 from cvsa.report.sources import Sources
-from cvsa.report.statistics import Interval, mean_interval
 
 PAIRS = (("BYOL", SCRATCH), ("MoCo.v2", SCRATCH), *tables.COMPARED)
 EXPLORED, PLANNED = "explored", "by plan"
 
-
-@dataclass(frozen=True)
-class Found:
-    """A difference of two rows in one set: a value a seed, their interval (None for one seed)."""
-
-    values: tuple[float, ...]
-    interval: Interval | None
-
-    @property
-    def mean(self) -> float:
-        """Over seeds."""
-        return sum(self.values) / len(self.values)
-
-    @property
-    def side(self) -> int:
-        """Of zero, on which the whole interval lies: 1 or -1; 0 if on both."""
-        return 0 if self.interval is None else (self.interval.low > 0) - (self.interval.high < 0)
+Found = Mapping[str, Evidence]
+"""Rows, "BYOL+SS − BYOL" -> what a set has of their difference."""
 
 
 def draw(page: Page, sources: Sources) -> None:
@@ -64,32 +49,23 @@ def twins(sets: Sequence[RunSet]) -> list[tuple[RunSet, RunSet]]:
     return found
 
 
-def differences(runs: RunSet) -> dict[str, dict[tuple[str, str], Found]]:
-    """Measure -> pair of rows -> what the set has of it."""
-    found: dict[str, dict[tuple[str, str], Found]] = {}
-    for metric in MEASURES:
-        for pair in PAIRS:
-            values = tables.paired(runs.table, metric, *pair)["difference"].tolist()
-            if values:
-                found.setdefault(metric, {})[pair] = Found(tuple(values), mean_interval(values))
-    return found
+def differences(runs: RunSet, metric: str) -> dict[str, Evidence]:
+    """What a set has of each pair of rows, by one measure."""
+    parts = [Part(*pair, 1, metric) for pair in PAIRS]
+    return {part.rows: each for part in parts if (each := measure(runs.table, part)).seeds}
 
 
 def table(pairs: Sequence[tuple[RunSet, RunSet]]) -> pd.DataFrame:
     """A line a difference; by each measure what was explored and what the plan gave, in points."""
-    lines = []
+    lines: dict[str, dict[str, str]] = {}
     for first, second in pairs:
-        before, after = differences(first), differences(second)
-        for row, against in PAIRS:
-            line = {"difference": f"{row}<br>− {against}"}
-            for metric, shown in MEASURES.items():
-                for word, found in ((EXPLORED, before), (PLANNED, after)):
-                    each = found.get(metric, {}).get((row, against))
-                    line[heading(f"{shown}, {word}")] = DASH if each is None else _cell(each)
-            if set(line.values()) - {line["difference"], DASH}:
-                lines.append(line)
+        for metric, shown in MEASURES.items():
+            for word, runs in ((EXPLORED, first), (PLANNED, second)):
+                for rows, each in differences(runs, metric).items():
+                    line = lines.setdefault(rows, {"difference": rows.replace(" − ", "<br>− ")})
+                    line[heading(f"{shown}, {word}")] = gain(each.differences)
     titles = [heading(f"{shown}, {word}") for shown in MEASURES.values() for word in (EXPLORED, PLANNED)]
-    return pd.DataFrame(lines, columns=["difference", *titles])
+    return pd.DataFrame(list(lines.values()), columns=["difference", *titles]).fillna(DASH)
 
 
 def sentences(pairs: Sequence[tuple[RunSet, RunSet]]) -> list[str]:
@@ -97,9 +73,8 @@ def sentences(pairs: Sequence[tuple[RunSet, RunSet]]) -> list[str]:
     lines = []
     for first, second in pairs:
         lines.append(f"Explored: {_what(first)}. By plan: {_what(second)}.")
-        before, after = differences(first), differences(second)
         for metric, shown in MEASURES.items():
-            told = _held(before.get(metric, {}), after.get(metric, {}))
+            told = _became(differences(first, metric), differences(second, metric))
             lines.append(f"{shown[0].upper()}{shown[1:]}: {told}.")
     return lines or ["No planned runs beside those that they would confirm."]
 
@@ -109,24 +84,31 @@ def _what(runs: RunSet) -> str:
     return f"{runs.label}, seeds {seeds[0]} to {seeds[-1]}"
 
 
-def _held(before: Mapping[tuple[str, str], Found], after: Mapping[tuple[str, str], Found]) -> str:
-    both = [pair for pair in before if pair in after]
-    apart = [pair for pair in both if before[pair].side]
-    held = [pair for pair in apart if after[pair].side == before[pair].side]
-    turned = [pair for pair in apart if after[pair].side == -before[pair].side]
-    new = [pair for pair in both if after[pair].side and not before[pair].side]
+def _side(each: Evidence) -> int:
+    """Of zero, on which the whole interval lies: 1 or -1; 0 if on both."""
+    return 0 if each.interval is None else (each.interval.low > 0) - (each.interval.high < 0)
+
+
+def _became(before: Found, after: Found) -> str:
+    both = [rows for rows in before if rows in after]
+    apart = [rows for rows in both if _side(before[rows])]
+    again = [rows for rows in apart if _side(after[rows]) == _side(before[rows])]
+    turned = [rows for rows in apart if _side(after[rows]) == -_side(before[rows])]
+    open_now = [rows for rows in apart if rows not in again and rows not in turned]
+    new = [rows for rows in both if _side(after[rows]) and not _side(before[rows])]
+    parts = (("on the same side", again), ("on the other", turned), ("open", open_now))
+    told = "; ".join(f"{words}, {len(rows)}{_named(rows, before, after)}" for words, rows in parts)
     return (
-        f"apart over seeds when explored, {len(apart)} of {len(both)} differences; "
-        f"by plan again on the same side, {len(held)}{_named(held, after)}; on the other, "
-        f"{len(turned)}{_named(turned, after)}; apart by plan only, {len(new)}{_named(new, after)}"
+        f"{len(apart)} of {len(both)} differences were apart over seeds when explored. By plan they are "
+        f"{told}. Apart by plan only: {len(new)}{_named(new, before, after)}"
     )
 
 
-def _named(pairs: Sequence[tuple[str, str]], found: Mapping[tuple[str, str], Found]) -> str:
-    told = several([f"{row} − {against} {signed(found[row, against].mean)}" for row, against in pairs])
-    return f" ({told})" if told else ""
-
-
-def _cell(each: Found) -> str:
-    span = f"{interval(each.interval.low, each.interval.high, signed)}<br>" if each.interval else ""
-    return f"**{signed(each.mean)}**<br>{span}<small>{in_lines(list(map(signed, each.values)))}</small>"
+def _named(chosen: Sequence[str], before: Found, after: Found) -> str:
+    """Each with both means, and p of Welch's test between the two sets of seeds."""
+    told = []
+    for rows in chosen:
+        one, other = before[rows], after[rows]
+        p = stats.ttest_ind(one.differences, other.differences, equal_var=False).pvalue
+        told.append(f"{rows} {signed(one.mean)}, then {signed(other.mean)} (p {p_value(float(p))})")
+    return f": {several(told)}" if told else ""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cvsa.config import PRESETS, PretrainConfig, resolve
+from cvsa.costs import share_of_labels
 from cvsa.data.sets import find_set
 from cvsa.errors import CVSAError
 from cvsa.grid import load_grid
@@ -98,19 +99,18 @@ class RunSet:
     def label(self) -> str:
         """Short, for tables."""
         told = f"this build (`{self.name}`)" if self.live else f"committed `{self.name}`"
-        return f"{told}, {self.a_class:.0f} labels a class" if self.few else told
+        return f"{told}, fine-tuned with {self.a_class:.0f} labels a class" if self.few else told
 
     @property
     def narrow(self) -> str:
         """The label in short lines, for columns."""
         told = self.label.replace("committed ", "committed<br>").replace(", ", ",<br>")
-        return told.replace(" a class", "<br>a class")
+        return told.replace("fine-tuned with", "fine-tuned<br>with").replace(" a class", "<br>a class")
 
     @property
     def scale(self) -> str:
-        """At which scale: data, network, images, epochs, and how many images are tested."""
-        told = f"{self.data}, {self.network}, {self.images:,} images, {self.epochs:g} epochs"
-        return told + (f", tested on {self.tested:,}" if self.tested else "")
+        """At which scale: data, network, images, epochs."""
+        return f"{self.data}, {self.network}, {self.images:,} images, {self.epochs:g} epochs"
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,13 @@ class Tested:
         return [pair for pair in zip(self.claim.parts, self.evidence, strict=True) if pair[1].seeds]
 
     @property
+    def scale(self) -> str:
+        """That of the runs; of a claim about fine-tuned accuracy also how many images are tested."""
+        top1 = all(part.metric == tables.TOP1 for part in self.claim.parts)
+        told = f", tested on {self.runs.tested:,}" if top1 and self.runs.tested else ""
+        return self.runs.scale + told
+
+    @property
     def run_ids(self) -> list[str]:
         """Every run behind it."""
         return sorted({run for each in self.evidence for run in each.runs})
@@ -183,7 +190,7 @@ def named(runs: Runs, dials: Sequence[str] = (), share: float = 1.0) -> pd.DataF
     Args:
         runs: with the pre-trainings among them.
         dials: parameters that the set varies.
-        share: of the labels; probes, which use all, belong to those with all only.
+        share: of the labels (``share_of_labels``); probes, which use all there are, belong to share 1.
     """
     usual = {record.run_id for _, record in usual_runs(runs, dials)}
     table = tables.long_table(runs)
@@ -255,6 +262,7 @@ def _preset_values(preset: str, row: str, dials: tuple[str, ...]) -> dict[str, A
     return {name: value for name, value in config.model_dump(mode="json").items() if name in shared}
 
 
+@lru_cache(maxsize=1)  # several chapters ask for the same sets
 def run_sets(sources: Sources) -> list[RunSet]:
     """Every set of runs, the live one first, with what it was made with and which of its runs are stale."""
     found = [
@@ -272,7 +280,7 @@ def run_sets(sources: Sources) -> list[RunSet]:
 def _as_theirs(runs: Runs) -> float | None:
     """Of the shares of the labels below all that a set has, the one nearest to THEIRS; None without any."""
     tuned = [record for _, record in runs if record.kind == "finetune"]
-    shares = {tables.share_of_labels(record): _labels(record) for record in tuned}
+    shares = {share_of_labels(record): _labels(record) for record in tuned}
     few = [share for share, a_class in shares.items() if share < 1 and a_class]
     return min(few, key=lambda share: abs(math.log(shares[share] / THEIRS)), default=None)
 
@@ -332,7 +340,7 @@ def judge(runs: RunSet, given: Sequence[Claim]) -> list[Tested]:
         key = part.row, part.against, part.metric
         if key not in measured:
             there = {part.row, part.against} <= rows.get(part.metric, set())
-            measured[key] = _measure(by_metric[part.metric], part) if there else Evidence()
+            measured[key] = measure(by_metric[part.metric], part) if there else Evidence()
     corrected = adjusted([each.p for each in measured.values()])
     for key, p in zip(measured, corrected, strict=True):
         measured[key] = replace(measured[key], p_adjusted=float(p))
@@ -351,7 +359,8 @@ def judge(runs: RunSet, given: Sequence[Claim]) -> list[Tested]:
     return found
 
 
-def _measure(table: pd.DataFrame, part: Part) -> Evidence:
+def measure(table: pd.DataFrame, part: Part) -> Evidence:
+    """The difference of a part in a set's table, seed by seed, not yet judged or corrected."""
     both = tables.paired(table, part.metric, part.row, part.against)
     if both.empty:
         return Evidence()

@@ -98,11 +98,11 @@ def overview(found: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
 
 
 def _scale(tested: Tested | None) -> str:
-    return f"<small>{tested.runs.label}: {tested.runs.scale}</small>" if tested else "<small>no runs</small>"
+    return f"<small>{tested.runs.label}: {tested.scale}</small>" if tested else "<small>no runs</small>"
 
 
 def _tested(claim: Claim, found: Sequence[Tested]) -> str:
-    """How many parts came out how, and which other sets separate what the one that speaks leaves open."""
+    """How many parts came out how, and which other sets have another verdict than that, or than open."""
     if not found:
         return f"<small>none of {len(claim.parts)} parts</small>"
     first, *others = found
@@ -181,7 +181,7 @@ def _verdict(claim: Claim, tested: Tested) -> str:
     told = several(_counted(tested))
     stale = ". Some of these runs were made by other code than today's" * tested.stale
     return (
-        f"**{tested.verdict.capitalize()}**, by {tested.runs.label}: {tested.runs.scale}, {many} "
+        f"**{tested.verdict.capitalize()}**, by {tested.runs.label}: {tested.scale}, {many} "
         f"{'seed' if seeds == [1] else 'seeds'}. Of {len(claim.parts)} "
         f"{'part' if len(claim.parts) == 1 else 'parts'} {len(tested.tested)} tested: {told}{stale}."
     )
@@ -267,7 +267,7 @@ def _others(others: Sequence[Tested]) -> str:
         note = f", the same numbers as {each.repeats}" if each.repeats else ""
         against = "".join(f"; {part.title} against it in every seed" for part in contradicted(each))
         label = each.runs.label[0].upper() + each.runs.label[1:]
-        told.append(f"{label} ({each.runs.scale}{note}): {each.verdict}{against}")
+        told.append(f"{label} ({each.scale}{note}): {each.verdict}{against}")
     return f"Other runs that test a part of it. {'. '.join(told)}." if told else ""
 
 

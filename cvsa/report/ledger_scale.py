@@ -15,7 +15,6 @@ from cvsa.report.page import Page, in_lines
 from cvsa.report.sources import Sources
 
 SWAPPED = ("MoCo.v2+SS", "BYOL+SS", "BYOL+CVSA")  # as in the authors' plot
-PLAIN = ("MoCo.v2", "BYOL")
 JUDGED = ("C1", "C2", "C3")
 
 
@@ -63,7 +62,8 @@ def measured(runs: RunSet) -> pd.DataFrame:
     if not parts:
         return every.iloc[:0]
     seeds = {seed for part in parts for seed in part["seed"]}
-    plain = every[every["row"].isin(PLAIN) & every["seed"].isin(seeds)].assign(scale=np.nan)
+    bases = {row.split("+")[0] for part in parts for row in part["row"]}
+    plain = every[every["row"].isin(bases) & every["seed"].isin(seeds)].assign(scale=np.nan)
     return pd.concat([*parts, plain])[["row", "scale", "seed", "percent", "run_id"]]
 
 
@@ -80,9 +80,9 @@ def table(sets: dict[RunSet, pd.DataFrame]) -> pd.DataFrame:
             value = baselines[plain] if scale is None else own.get(scale)
             line["reported"] = DASH if value is None else f"{value:.2f}"
             for runs, found in sets.items():
-                part = found[found["row"] == (plain if scale is None else row)]
-                part = part if scale is None else part[part["scale"] == scale]
-                line[_label(runs)] = _cell(part["percent"])
+                own_row = found[found["row"] == row]
+                part = found[found["row"] == plain] if scale is None else own_row[own_row["scale"] == scale]
+                line[_label(runs)] = _cell(part["percent"]) if len(own_row) else DASH
             lines.append(line)
     return pd.DataFrame(lines)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cvsa.methods.catalogue import ROWS
 from cvsa.report import tables
 from cvsa.report.claims import FULL, Claim, claims
 from cvsa.report.evaluated import DASH, SCRATCH, or_dash, rows_with, several, signed
@@ -107,11 +108,14 @@ class Reliability:
 
 
 def reliability(sets: Iterable[RunSet]) -> list[Reliability]:
-    """One a set and measure, of the seeds that all rows with ``ENOUGH`` seeds have; none where too few."""
+    """One a set and measure, of the seeds that all rows of the first table with ``ENOUGH`` have in common.
+
+    None where there are too few rows or seeds. F grows with the seeds: it compares measures within a set.
+    """
     found = []
     for runs in sets:
         for metric in TITLES:
-            chosen = runs.table[runs.table["metric"] == metric]
+            chosen = runs.table[(runs.table["metric"] == metric) & runs.table["row"].isin(ROWS)]
             table = chosen.pivot_table(index="row", columns="seed", values="value")
             values = table[table.notna().sum(axis=1) >= ENOUGH].dropna(axis=1).to_numpy(float)
             rows, seeds = values.shape
@@ -149,17 +153,16 @@ def reliability_table(told: Sequence[Reliability]) -> pd.DataFrame:
 
 
 def on_reliability(told: Sequence[Reliability]) -> list[str]:
-    """For each set, which way of testing fine-tuned networks tells rows apart best."""
+    """For each set, how well each way of testing fine-tuned networks tells rows apart, the best first."""
     lines = []
     for label in dict.fromkeys(each.runs.label for each in told):
         part = [each for each in told if each.runs.label == label and each.metric in MEASURES]
         if part:
             shown = [
-                f"{MEASURES[each.metric]} (F = {each.f:.1f})"
+                f"{MEASURES[each.metric]} F = {each.f:.1f} (p {p_value(each.p)})"
                 for each in sorted(part, key=lambda each: -each.f)
             ]
-            then = " and ".join(shown[1:])
-            lines.append(f"{_capital(label)}: rows are told apart best by {shown[0]}, then by {then}.")
+            lines.append(f"{_capital(label)}, {part[0].rows} rows: {', '.join(shown)}.")
     return lines or [f"No set of runs has {ENOUGH} rows with {ENOUGH} seeds each."]
 
 
@@ -217,7 +220,7 @@ def gains_table(table: pd.DataFrame) -> pd.DataFrame:
         line = {"row": row}
         for metric, title in GAINS.items():
             values = tables.paired(table, metric, row, SCRATCH)["difference"].tolist()
-            line[heading(title)] = _gain(values) if values else DASH
+            line[heading(title)] = gain(values) if values else DASH
         lines.append(line)
     return pd.DataFrame(lines, columns=["row", *map(heading, GAINS.values())])
 
@@ -244,7 +247,7 @@ def labels_table(table: pd.DataFrame, images: float, classes: float) -> pd.DataF
         lines[1][title] = percent(level.mean()) if len(level) else DASH
         for line, pair in zip(lines[2:], pairs, strict=True):
             values = tables.paired(part, TOP1, *pair)["difference"].tolist()
-            line[title] = _gain(values) if values else DASH
+            line[title] = gain(values) if values else DASH
     return pd.DataFrame([line for line in lines if set(line.values()) - {line["row"], DASH}])
 
 
@@ -278,7 +281,8 @@ def _classes(sources: Sources) -> tuple[float, float]:
     return most["classes"], most["train_images"] / most["classes"]
 
 
-def _gain(values: list[float]) -> str:
+def gain(values: Sequence[float]) -> str:
+    """Mean of differences in points, its interval and every seed, for a cell."""
     span = mean_interval(values)
     told = f"**{signed(float(np.mean(values)))}**"
     if span is None:

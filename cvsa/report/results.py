@@ -110,9 +110,9 @@ def _dots(page: Page, suffix: str, table: pd.DataFrame, chance: Mapping[str, flo
 
     height = 1.4 + 0.3 * max(2, len(rows))
     figure = Figure(figsize=(5.4, 2 * height - 0.6), layout="constrained")
-    left, right = figure.subplots(2, 1)
-    used = panel(left, "linear", "class, linear probe (higher is better)", chance["class"])
-    used |= panel(right, "habitat", "habitat, linear probe (lower is better)", chance["habitat"])
+    above, below = figure.subplots(2, 1)
+    used = panel(above, "linear", "class, linear probe (higher is better)", chance["class"])
+    used |= panel(below, "habitat", "habitat, linear probe (lower is better)", chance["habitat"])
     page.figure(f"probes{suffix}.svg", figure, used)
     figure = Figure(figsize=(5.4, height), layout="constrained")
     used = panel(figure.subplots(), "finetuned", tables.ON_BIRDS[SHOWN["finetuned"]], chance["class"])

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from cvsa.config import PretrainConfig, resolve
-from cvsa.costs import passes
+from cvsa.costs import passes, share_of_labels
 from cvsa.errors import CVSAError
 from cvsa.records import Record, Runs, config_of
 from cvsa.report.compute import costs
@@ -152,7 +152,7 @@ def paper_passes(record: Record) -> dict[str, float]:
         stage = 1 if record.config.get("stage") == 1 else 2
         return {record.row: _training(record.row, stage)}
     if record.kind == "finetune":
-        return {TUNED: _tuning() * record.config.get("label_fraction", 1.0)}
+        return {TUNED: _tuning() * share_of_labels(record)}
     return {}
 
 

@@ -100,12 +100,16 @@ def _live(page: Page, sources: Sources) -> None:
 
 def _scale_of(page: Page, sources: Sources) -> None:
     from cvsa.report import scale_of
+    from cvsa.report.claims import claims
+    from cvsa.report.evidence import ledger
 
+    speaking = {tested[0].runs.name for tested in ledger(sources, claims()).values() if tested}
     swept = [name for name in (*EVIDENCE, *NOTED) if scale_of.varies_scale(sources.committed.get(name, []))]
     notes = {name: [name] for name in NOTED}
     notes |= {
         "main": [sources.main_set] if sources.main_set else [*EVIDENCE],
         "scale": swept or ["ablations"],
+        "ledger": [name for name in sources.committed if name in speaking] or [*EVIDENCE],
     }
     scale_of.draw(page, sources, notes)
 

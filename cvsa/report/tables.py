@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cvsa.config import PRESETS, FinetuneConfig, PretrainConfig, resolve
+from cvsa.config import PretrainConfig
+from cvsa.costs import share_of_labels
 from cvsa.methods.catalogue import ROWS
 from cvsa.records import PREDICTIONS, Record
 from cvsa.report.statistics import (
@@ -98,8 +99,8 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
 
     Returns:
         Columns kind, row, stage1 and stage2 (rows, "none" where there was no such stage), seed, scale and lr
-        (of the pre-training), labels (see :func:`share_of_labels`, of the fine-tuning looked at, else 1),
-        metric ("kind.name"), value, run_id, folder.
+        (of the pre-training), labels (``share_of_labels`` of the fine-tuning looked at, else 1), metric
+        ("kind.name"), value, run_id, folder.
     """
     lines = []
     found = list(records)
@@ -124,16 +125,6 @@ def long_table(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
                 **shared, "metric": metric, "value": value, "run_id": record.run_id, "folder": folder,
             })  # fmt: skip
     return pd.DataFrame(lines, columns=LONG)
-
-
-def share_of_labels(tuned: Record) -> float:
-    """The share of the labels that a fine-tuning used, in units of what its preset gives."""
-    return float(tuned.config.get("label_fraction", 1.0)) / _own_share(tuned.preset)
-
-
-@cache
-def _own_share(preset: str) -> float:
-    return resolve(FinetuneConfig, preset=preset).label_fraction if preset in PRESETS else 1.0
 
 
 def second_stages(table: pd.DataFrame) -> pd.DataFrame:

@@ -196,7 +196,7 @@ def test_evidence_by_hand(tmp_path: Path) -> None:
     assert each.differences == pytest.approx((0.02, 0.03, 0.025)) and each.seeds == (0, 1, 2)
     assert each.interval is not None and each.interval.low > 0 and each.p_adjusted == each.p < 0.05
     assert each.verdict == tested.verdict == "reproduced" and not tested.stale
-    assert tested.runs.scale == "SynthBirds, resnet-slim, 1,000 images, 20 epochs, tested on 1,000"
+    assert tested.scale == "SynthBirds, resnet-slim, 1,000 images, 20 epochs, tested on 1,000"
     assert len(each.runs) == 6 and set(each.runs) < {record.run_id for _, record in live}
 
 
@@ -289,8 +289,11 @@ def test_fine_tuning_with_about_as_many_labels_as_theirs_is_a_set_of_its_own(tmp
                 metrics={"test_accuracy": 0.5 + gain * (parent.row != "BYOL")},
             )))  # fmt: skip
     found = {each.label: each for each in run_sets(sources(tmp_path, [], small_cpu=runs))}
-    assert list(found) == ["committed `small_cpu`", "committed `small_cpu`, 30 labels a class"]
-    few = found["committed `small_cpu`, 30 labels a class"]
+    assert list(found) == [
+        "committed `small_cpu`",
+        "committed `small_cpu`, fine-tuned with 30 labels a class",
+    ]
+    few = found["committed `small_cpu`, fine-tuned with 30 labels a class"]
     usual = found["committed `small_cpu`"]
     assert few.a_class == 30 and few.few and not few.whole
     assert usual.a_class == 80 and usual.whole and not usual.few
@@ -312,6 +315,6 @@ def test_a_planned_set_s_own_share_of_the_labels_is_the_whole(tmp_path: Path) ->
         found.planned
         and found.whole
         and found.few
-        and found.label == "committed `confirm`, 30 labels a class"
+        and found.label == "committed `confirm`, fine-tuned with 30 labels a class"
     )
     assert judge(found, [C1])[0].evidence[0].differences == pytest.approx((0.02, 0.03))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cvsa.report import confirmed
 from cvsa.report.evidence import RunSet
@@ -60,10 +61,11 @@ def test_the_table_has_both_by_every_measure(sets: list[RunSet]) -> None:
 
 def test_what_held_is_counted(sets: list[RunSet]) -> None:
     what, *told = confirmed.sentences(confirmed.twins(sets))
-    assert "30 labels a class, seeds 0 to 2" in what and "seeds 5 to 7" in what
+    assert "with 30 labels a class, seeds 0 to 2" in what and "seeds 5 to 7" in what
     trained, others, plain = told
-    assert trained.startswith("Habitats as in training: apart over seeds when explored, 1 of 1")
-    assert "by plan again on the same side, 0; on the other, 0; apart by plan only, 0" in trained
-    assert "by plan again on the same side, 1 (BYOL+SS − BYOL +2.3); on the other, 0;" in others
-    assert "explored, 0 of 1" in plain and "apart by plan only, 1 (BYOL+SS − BYOL -2.3)" in plain
+    assert trained.startswith("Habitats as in training: 1 of 1 differences were apart over seeds")
+    welch = stats.ttest_ind(*GAINS[TOP1], equal_var=False).pvalue
+    assert f"on the other, 0; open, 1: BYOL+SS − BYOL +5.3, then +0.7 (p {welch:.3f}). Apart" in trained
+    assert "on the same side, 1: BYOL+SS − BYOL +5.3, then +2.3 (p" in others and "plan only: 0" in others
+    assert "0 of 1 differences" in plain and "plan only: 1: BYOL+SS − BYOL +1.3, then -2.3" in plain
     assert "No planned runs" in confirmed.sentences([])[0]

@@ -57,6 +57,32 @@ def test_differences_pair_seeds_and_images(tmp_path: Path) -> None:
     assert 0 < line["image_low"] < 0.1 < line["image_high"]
 
 
+def test_top1_of_birds_is_compared_on_the_images_like_those_of_training(tmp_path: Path) -> None:
+    """Rows are right on other images of each split: intervals and McNemar's test must read the same one."""
+    right = {"val": (60, 80), "test": (10, 90), "test_swapped": (50, 20)}  # of 100 images: BYOL, BYOL+SS
+    for place, row in enumerate(("BYOL", "BYOL+SS")):
+        for seed in (0, 1):
+            folder = tmp_path / f"{row}-{seed}"
+            metrics = {f"{split}_accuracy": counts[place] / 100 for split, counts in right.items()}
+            run_id = f"{2 * seed + place:012x}"
+            write_record(example_record(row=row, seed=seed, run_id=run_id, metrics=metrics), folder)
+            lines = [
+                pd.DataFrame({"split": split, "image": range(100), "label": 1,
+                              "predicted": (np.arange(100) < counts[place]).astype(int)})
+                for split, counts in right.items()
+            ]  # fmt: skip
+            pd.concat(lines).to_csv(folder / "predictions.csv", index=False)
+    table = load(tmp_path)
+    found = {metric: tables.differences(table, metric).iloc[0]
+             for metric in (tables.TOP1, *(f"finetune.{split}_accuracy" for split in right))}  # fmt: skip
+    shown = ["difference", "image_low", "image_high"]
+    top1, val = found[tables.TOP1], found["finetune.val_accuracy"]
+    assert top1[shown].tolist() == val[shown].tolist() and top1["mcnemar"] == val["mcnemar"]
+    assert top1["mcnemar"] == pytest.approx([2 * 0.5**20] * 2)  # 20 images right by one row only
+    others = [found[f"finetune.{split}_accuracy"] for split in ("test", "test_swapped")]
+    assert all(top1["image_low"] != other["image_low"] for other in others)
+
+
 def test_one_seed_never_separates_over_seeds(tmp_path: Path) -> None:
     make_runs(tmp_path, {("BYOL", 0): 0.2, ("BYOL+SS", 0): 0.9})
     assert tables.differences(load(tmp_path), "finetune.test_accuracy")["separated"].tolist() == [
