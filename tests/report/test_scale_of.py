@@ -129,7 +129,7 @@ def test_every_note_is_written_also_for_sets_that_are_not_there(few: Runs, tmp_p
     page = Page(tmp_path / "book")
     section.draw(page, sources(tmp_path, stale=1, **{EVIDENCE[-1]: few, "pilot": few[1:2]}))
     texts = {path.stem: path.read_text() for path in (page.folder / "text").iterdir()}
-    assert set(texts) == {f"evidence_{name}" for name in ("main", "scale", *NOTED)}
+    assert set(texts) == {f"evidence_{name}" for name in ("main", "ledger", "scale", *NOTED)}
     assert (
         f"`{EVIDENCE[-1]}`" in texts["evidence_main"] and "1 of them by older code" in texts["evidence_main"]
     )
@@ -139,6 +139,7 @@ def test_every_note_is_written_also_for_sets_that_are_not_there(few: Runs, tmp_p
     section.draw(page, sources(tmp_path))
     empty = (page.folder / "text" / "evidence_main.md").read_text()
     assert all(f"`results/{name}`" in empty for name in EVIDENCE)
+    assert (page.folder / "text" / "evidence_ledger.md").read_text() == empty
 
 
 def test_the_note_on_the_scale_ablation_names_every_set_that_has_one(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_every_chapter_of_results_shows_its_note() -> None:
         for page in (ROOT / "book").glob("*.md")
     }
     used = {line.partition("evidence_")[2].removesuffix(".md") for lines in shown.values() for line in lines}
-    assert used <= {"main", "scale", *NOTED}
+    assert used <= {"main", "ledger", "scale", *NOTED}
     told = {page for page, lines in shown.items() if lines}
     assert told >= {
         "results", "tables", "scale", "localisation", "background", "ablations", "saliency", "what_it_sees",
