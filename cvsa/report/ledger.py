@@ -195,7 +195,7 @@ def _contrary(tested: Tested) -> str:
     told = [
         f"{part.title} ({_seeds(each)}; {each.verdict})" for part, each in tested.tested if part in against
     ]
-    return f"Against the claim in every seed, of several: {several(told)}."
+    return f"Against the claim, separated or in every one of several seeds: {several(told)}."
 
 
 def _open(tested: Tested) -> str:
@@ -265,7 +265,7 @@ def _others(others: Sequence[Tested]) -> str:
     told = []
     for each in others:
         note = f", the same numbers as {each.repeats}" if each.repeats else ""
-        against = "".join(f"; {part.title} against it in every seed" for part in contradicted(each))
+        against = "".join(f"; {part.title} against it" for part in contradicted(each))
         label = each.runs.label[0].upper() + each.runs.label[1:]
         told.append(f"{label} ({each.scale}{note}): {each.verdict}{against}")
     return f"Other runs that test a part of it. {'. '.join(told)}." if told else ""

@@ -139,7 +139,8 @@ def test_sentences_tell_what_a_verdict_hides(maker: Maker, tmp_path: Path) -> No
     )
     assert "2 tested: 2 inconclusive" in verdict
     assert (
-        contrary == "Against the claim in every seed, of several: BYOL+SS − BYOL (-10.0, -1.0; inconclusive)."
+        contrary == "Against the claim, separated or in every one of several seeds: "
+        "BYOL+SS − BYOL (-10.0, -1.0; inconclusive)."
     )
     assert "1 of the parts, of which 0 fell on the side of the claim and 1 did not" in single
     assert "0.66 to 1.17 points" in needed and "pooled over one difference" in needed
