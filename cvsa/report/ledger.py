@@ -87,18 +87,15 @@ def overview(found: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
     for claim in claims():
         tested = found[claim.key][0] if found[claim.key] else None
         part, each = tested.tested[0] if tested else (claim.parts[0], Evidence())
+        by = tested.runs.narrow if tested else "no runs"
         lines.append({
-            "claim, and by which runs": f"**{claim.key}** {claim.short}<br>{_scale(tested)}",
+            "claim,<br>by which runs": f"**{claim.key}** {claim.short}<br><small>{by}</small>",
             "verdict": f"**{verdict_of(found[claim.key])}**<br>{_tested(claim, found[claim.key])}",
             "difference": part.title.replace(" − ", "<br>− ").replace(", ", ",<br>"),
             "reported": reported(part).replace(" to ", "<br>to "),
             "ours": ours(each),
         })  # fmt: skip
     return pd.DataFrame(lines)
-
-
-def _scale(tested: Tested | None) -> str:
-    return f"<small>{tested.runs.label}: {tested.scale}</small>" if tested else "<small>no runs</small>"
 
 
 def _tested(claim: Claim, found: Sequence[Tested]) -> str:
@@ -110,7 +107,7 @@ def _tested(claim: Claim, found: Sequence[Tested]) -> str:
     notes += ["older code"] * first.stale
     for each in others:
         if each.verdict != first.verdict and each.verdict != OPEN:
-            notes.append(f"{each.verdict} by {each.runs.narrow.removeprefix('committed<br>')}")
+            notes.append(f"{each.verdict}<br>by {each.runs.narrow.removeprefix('committed<br>')}")
     return "".join(f"<small>{note}</small><br>" for note in notes).removesuffix("<br>")
 
 
@@ -128,12 +125,12 @@ def parts_table(claim: Claim, tested: Sequence[Tested]) -> pd.DataFrame:
         for each in having or [None]:
             shown = each.evidence[number] if each else Evidence()
             # A line for each value: the table is read on narrow screens too.
+            title = part.title.replace(" − ", "<br>− ").replace(", ", ",<br>")
             lines.append({
-                "difference": part.title.replace(" − ", "<br>− ").replace(", ", ",<br>"),
+                "difference,<br>by which runs": f"{title}<br><small>{_label(each) if each else DASH}</small>",
                 "verdict": verdict_cell(part, shown),
                 "ours": ours(shown),
                 "reported": reported(part).replace(" to ", "<br>to "),
-                "runs": _label(each) if each else DASH,
                 "p,<br>corrected": f"{p_value(shown.p)},<br>{p_value(shown.p_adjusted)}",
                 "detect-<br>able": DASH if np.isnan(shown.detectable) else f"{100 * shown.detectable:.1f}",
                 "McNemar": in_lines([p_value(p) for p in shown.mcnemar], 1) or DASH,
@@ -144,7 +141,7 @@ def parts_table(claim: Claim, tested: Sequence[Tested]) -> pd.DataFrame:
 def _label(tested: Tested) -> str:
     notes = ["older code"] * tested.stale
     notes += [f"same numbers as {tested.repeats}"] if tested.repeats else []
-    return tested.runs.narrow + "".join(f"<br><small>{note}</small>" for note in notes)
+    return "<br>".join([tested.runs.narrow, *notes])
 
 
 def sentences(claim: Claim, tested: Sequence[Tested], every: Sequence[Tested]) -> list[str]:

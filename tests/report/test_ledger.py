@@ -109,7 +109,7 @@ def test_the_ledger_lists_every_claim_with_a_verdict(maker: Maker, tmp_path: Pat
     shown = {name.partition("<br>")[0]: cells for name, cells in every.items()}
     assert [name.split()[0] for name in shown] == [f"**C{number}**" for number in range(1, 9)]
     assert {cells["verdict"].split("**")[1] for cells in shown.values()} <= set(VERDICTS)
-    assert "this build (`tiny`): SynthBirds, resnet-slim, 1,000 images, 20 epochs" in next(iter(every))
+    assert next(iter(every)).endswith("<small>this build (`tiny`)</small>")
     first = shown["**C1** Saliency Swap beats random crops"]
     assert (
         first["reported"] == "+0.66" and first["ours"].startswith("**+2.2**<br>[") and "(t)" in first["ours"]
@@ -159,11 +159,11 @@ def test_stale_runs_and_repeated_ones_are_marked(maker: Maker, tmp_path: Path) -
     given = sources(tmp_path, live, pilot=again)
     given.fresh.update({record.run_id: Freshness("stale", ["x"]) for _, record in again})
     tested = judge_all(given, claims())["C1"]
-    runs = ledger.parts_table(claims()[0], tested)["runs"]
-    assert runs[0] == "this build (`tiny`)"
+    runs = ledger.parts_table(claims()[0], tested)["difference,<br>by which runs"]
+    assert runs[0] == "BYOL+SS<br>− BYOL<br><small>this build (`tiny`)</small>"
     assert runs[1] == (
-        "committed<br>`pilot`<br><small>older code</small>"
-        "<br><small>same numbers as this build (`tiny`)</small>"
+        "BYOL+SS<br>− BYOL<br><small>committed<br>`pilot`<br>older code<br>"
+        "same numbers as this build (`tiny`)</small>"
     )
     every = [each for each in tested if each.runs.live]
     assert "the same numbers as this build" in ledger.sentences(claims()[0], tested, every)[-1]
