@@ -405,7 +405,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pretrain": {"epochs": 20, "batch_size": 50, "projector_norm": True, "align_dim": 64},
         # One rate per base, for all of its rows: what results/sweep chose (a test compares).
         "rel_loc": {"lr": 0.01},
-        "rot_pred": {"lr": 0.3},
+        "rot_pred": {"lr": 0.1},
         "simclr": {"lr": 0.03},
         "moco_v2": {"lr": 0.3},
         "looc": {"lr": 0.1},
