@@ -406,10 +406,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         # One rate per base, for all of its rows: what results/sweep chose (a test compares).
         "rel_loc": {"lr": 0.01},
         "rot_pred": {"lr": 0.1},
-        "simclr": {"lr": 0.03},
+        "simclr": {"lr": 0.1},
         "moco_v2": {"lr": 0.3},
         "looc": {"lr": 0.1},
-        "insloc": {"lr": 0.01},
+        "insloc": {"lr": 0.1},
         "byol": {"lr": 0.1},
         "stage1": {"dataset": "synthscenes", "data_seed": 0},
         # No transformer of this size learns by SGD in so few steps; no sweep chose these rates. [O]
